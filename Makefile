@@ -1,0 +1,68 @@
+# Needs Python 3.11 to 3.13 with its venv module, and make. Everything else comes from requirements.lock into .venv.
+#
+#   make run                  everything up, group btc-core from candles to calibrated models, until Ctrl-C
+#   make run UI=0             the same, and stop once the result is shown
+#   make run MARKET=binance ARCHIVE=<folder or URL> AS_OF=2025-09-01 CRYPTOS=BTCUSDT,ETHUSDT
+#   make test | lint | bench | lock | clean
+
+PYTHON ?= python3
+MARKET ?= simulated
+UI ?= 1
+ARCHIVE ?=
+AS_OF ?=
+CRYPTOS ?=
+GROUP ?=
+
+SHELL := /bin/sh
+BIN := .venv/bin
+INSTALLED := .venv/installed
+# A PYTHONPATH from outside would put other code before the locked packages.
+unexport PYTHONPATH
+
+comma := ,
+archive_url = $(if $(findstring ://,$(ARCHIVE)),$(ARCHIVE),file://$(realpath $(ARCHIVE)))
+settings = --set CVN_MARKET=$(MARKET) \
+	$(if $(ARCHIVE),--set CVN_BINANCE_ARCHIVE_URL=$(archive_url)) $(if $(AS_OF),--set CVN_AS_OF=$(AS_OF))
+cryptos = $(if $(GROUP),--group $(GROUP)) $(foreach crypto,$(subst $(comma), ,$(CRYPTOS)),--crypto $(crypto))
+
+.PHONY: run test lint bench lock clean
+
+run: $(INSTALLED)
+	@$(if $(filter file://,$(archive_url)),$(if $(ARCHIVE),echo "make run: ARCHIVE=$(ARCHIVE) is neither a folder that exists nor a URL" >&2; exit 2;)) \
+	$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(settings)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy cvntrade_assets/market cvntrade_assets/learning cvntrade_assets/trading cvntrade_assets/operations \
+		cvntrade_assets/local cvntrade_assets/settings.py resources
+	$(BIN)/deptry .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+# No registry stands in the file: whoever installs uses their own. xgboost trains on the CPU without NVIDIA's library.
+lock: $(INSTALLED)
+	echo setuptools | UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml - --all-extras \
+		--group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-package nvidia-nccl-cu12 --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@echo "Data stays in .cvntrade; remove that folder to begin with an empty database."
+
+# pip brings uv, checked against the lock; uv installs the rest of it in a fraction of pip's time, from the same index.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+		f"CVNTrade needs Python 3.11 to 3.13 and {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	$(PYTHON) -m venv --clear .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/bootstrap.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/bootstrap.lock
+	index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $${index:+--default-index "$$index"} \
+		--compile-bytecode --require-hashes --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-build-isolation --no-deps --editable .
+	@touch $@

@@ -1,0 +1,124 @@
+"""How a contract becomes checks: rules about one artifact version, evaluated together, each with its own verdict.
+
+All rules of an asset are one `multi_asset_check`: every check of its own would be a step of its own. A verdict names
+the version that it judged, which is what the gate asks for. A rule that cannot run raises, and the check then counts
+as not passed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from cvntrade_assets.partitions import CRYPTO
+from resources.artifacts import Artifact, ArtifactStore, Manifest
+from resources.gate import Gate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One artifact version under judgement."""
+
+    artifact: Artifact[Any]
+    store: ArtifactStore
+
+    @property
+    def folder(self) -> Path:
+        """Where its files stand."""
+        return self.artifact.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was published of it."""
+        return self.artifact.manifest
+
+    @cached_property
+    def value(self) -> Any:
+        """The value, read from the stored files once for all rules."""
+        return self.artifact.load()
+
+    def upstream(self, asset: str) -> Any:
+        """The value of exactly the input version that it was made from."""
+        return self.store.require(asset, self.manifest.crypto, self.manifest.provenance.inputs[asset]).load()
+
+
+Judge = Callable[[Subject], str | None]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that must hold.
+
+    Attributes:
+        name: The check's name.
+        meaning: What it demands, for the UI.
+        judge: Returns None when it holds, else what is wrong, where, and what was expected.
+        blocking: Whether a breach stops everything downstream; otherwise it warns.
+    """
+
+    name: str
+    meaning: str
+    judge: Judge
+    blocking: bool = True
+
+
+@dataclass(frozen=True)
+class Contract:
+    """All rules of one asset."""
+
+    asset: str
+    rules: Sequence[Rule]
+
+    @property
+    def blocking(self) -> tuple[str, ...]:
+        """Names of the rules whose breach stops what is downstream."""
+        return tuple(rule.name for rule in self.rules if rule.blocking)
+
+    def checks(self) -> dg.AssetChecksDefinition:
+        """The contract as one Dagster definition with a check per rule."""
+        with warnings.catch_warnings():
+            # Partitioned checks are a preview in this Dagster; without them one crypto's verdict would stand for all.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            specs = [
+                dg.AssetCheckSpec(
+                    rule.name,
+                    asset=self.asset,
+                    description=rule.meaning,
+                    blocking=rule.blocking,
+                    partitions_def=CRYPTO,
+                )
+                for rule in self.rules
+            ]
+
+        @dg.multi_asset_check(
+            name=f"{self.asset}_contract", specs=specs, can_subset=True, required_resource_keys={"io_manager"}
+        )
+        def evaluate(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+            store: ArtifactStore = context.resources.io_manager.store
+            crypto = context.partition_key
+            version = Gate(context.instance, {}).current_version(self.asset, crypto)
+            subject = Subject(store.require(self.asset, crypto, version), store)
+            chosen = {key.name for key in context.selected_asset_check_keys}
+            for rule in self.rules:
+                if rule.name in chosen:
+                    yield verdict(self.asset, rule, subject)
+
+        return evaluate
+
+
+def verdict(asset: str, rule: Rule, subject: Subject) -> dg.AssetCheckResult:
+    """Evaluate one rule on one version."""
+    wrong = rule.judge(subject)
+    metadata: Mapping[str, Any] = {"version": subject.artifact.version}
+    return dg.AssetCheckResult(
+        passed=wrong is None,
+        asset_key=asset,
+        check_name=rule.name,
+        severity=dg.AssetCheckSeverity.ERROR if rule.blocking else dg.AssetCheckSeverity.WARN,
+        description=rule.meaning if wrong is None else wrong,
+        metadata=dict(metadata),
+    )

@@ -1,0 +1,1 @@
+"""CVNTrade: the asset graph that turns crypto candles into calibrated, honestly judged models."""

@@ -1,0 +1,40 @@
+"""Feature selection: which features the model gets to see."""
+
+from typing import TYPE_CHECKING
+
+from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.training_set import embargo
+from resources.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from cvntrade_assets.learning.training_set import TrainingSet
+
+
+@stage(
+    settings=("CVN_MAX_FEATURES", "CVN_SEED", "CVN_DEFAULT_N_FOLDS", "CVN_EMBARGO_HOURS"),
+    code_version="1",
+    group="learning",
+    owner="ml-owner",
+    kinds={"xgboost", "parquet"},
+)
+def feature_selection(stage: Stage, training_set: Artifact["TrainingSet"]) -> Made:
+    """At most CVN_MAX_FEATURES features, chosen on the training slice alone: no constant, no near-duplicate."""
+    from cvntrade_assets.learning.selection import select_features
+
+    settings = stage.settings
+    chosen = select_features(
+        training_set.load().slice("train"),
+        settings.whole("CVN_MAX_FEATURES"),
+        settings.whole("CVN_SEED"),
+        settings.whole("CVN_DEFAULT_N_FOLDS"),
+        embargo(settings),
+    )
+    ranked = chosen.scores[chosen.scores["kept"]].sort_values("score", ascending=False)
+    return Made(
+        chosen,
+        {
+            "rows": len(chosen.names),
+            "offered": len(chosen.scores),
+            "best": [str(name) for name in ranked.index[:10]],
+        },
+    )

@@ -1,0 +1,116 @@
+"""Hyperparameters: what tuning found on purged folds of the training slice."""
+
+from typing import TYPE_CHECKING
+
+from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.training_set import embargo
+from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter, Settings
+from resources.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from cvntrade_assets.learning.boosting import Loss
+    from cvntrade_assets.learning.label_pipeline import PreparedLabels
+    from cvntrade_assets.learning.training_set import TrainingSet
+    from cvntrade_assets.learning.tuning import SearchRange
+
+LOSS_SETTINGS = ("CVN_BINARY_CLASSIFICATION", "CVN_FOCAL_LOSS", "CVN_FOCAL_GAMMA")
+
+
+@stage(
+    settings=(
+        *LOSS_SETTINGS,
+        "CVN_TIMEFRAME",
+        "CVN_DEFAULT_N_TRIALS",
+        "CVN_DEFAULT_N_FOLDS",
+        "CVN_EMBARGO_HOURS",
+        "CVN_HPO_OBJECTIVE",
+        "CVN_SEED",
+        "CVN_HPO_*",
+    ),
+    code_version="1",
+    group="learning",
+    owner="ml-owner",
+    kinds={"optuna", "parquet"},
+)
+def hyperparameters(
+    stage: Stage, training_set: Artifact["TrainingSet"], label_pipeline: Artifact["PreparedLabels"]
+) -> Made:
+    """The best of CVN_DEFAULT_N_TRIALS trials on purged folds of the training slice.
+
+    A pinned hyperparameter (CVN_HPO_XGBOOST_<TIMEFRAME>_<PARAMETER>) is not searched. The same seed gives the same
+    trials whatever the number of processes. The score ranks trials and is never reported as the model's.
+    """
+    from cvntrade_assets.learning.tuning import tune
+
+    settings, prepared = stage.settings, label_pipeline.load()
+    targets = training_set.load().targets.loc[prepared.features.index]
+    fixed = fixed_hyperparameters(settings)
+    result = tune(
+        prepared.features,
+        prepared.labels,
+        prepared.weights,
+        targets["label"],
+        targets["entry_time"],
+        targets["exit_time"],
+        n_trials=settings.whole("CVN_DEFAULT_N_TRIALS"),
+        n_folds=settings.whole("CVN_DEFAULT_N_FOLDS"),
+        objective=settings.text("CVN_HPO_OBJECTIVE"),
+        search_space=search_space(settings),
+        fixed_params=_tree_parameters(fixed),
+        loss=loss(settings),
+        rounds=int(fixed["num_boost_round"]),
+        early_stopping_rounds=int(fixed["early_stopping_rounds"]),
+        seed=settings.whole("CVN_SEED"),
+        workers=settings.whole("CVN_TUNING_WORKERS"),
+        embargo=embargo(settings),
+        on_trial=lambda done, total, best: stage.heartbeat(f"tuning: trial {done} of {total}, best score {best:.4f}"),
+    )
+    summary = {
+        "rows": len(result.trials),
+        "best_score": result.best_score,
+        "best": {name: _plain(value) for name, value in result.params.items()},
+        "pinned": {name: _plain(value) for name, value in settings.pinned().items()},
+    }
+    return Made(result, summary)
+
+
+def search_space(settings: Settings) -> dict[str, "SearchRange"]:
+    """The declared ranges of what is searched and not pinned."""
+    from cvntrade_assets.learning.tuning import SearchRange
+
+    pinned = settings.pinned()
+    return {
+        item.name: SearchRange(item.low, item.high, item.log, item.integer)
+        for item in HYPERPARAMETERS["XGBOOST"]
+        if item.searched and item.name not in pinned
+    }
+
+
+def fixed_hyperparameters(settings: Settings) -> dict[str, float | int]:
+    """Pinned values, and the defaults of those that are never searched."""
+    fixed = {item.name: _default(item) for item in HYPERPARAMETERS["XGBOOST"] if not item.searched}
+    return fixed | settings.pinned()
+
+
+def loss(settings: Settings) -> "Loss":
+    """What every fit minimises: softmax for three classes, the focal loss when asked for, else the logistic loss."""
+    from cvntrade_assets.learning.boosting import Loss
+
+    if not settings.flag("CVN_BINARY_CLASSIFICATION"):
+        return Loss("softprob")
+    if settings.flag("CVN_FOCAL_LOSS"):
+        return Loss("focal", settings.number("CVN_FOCAL_GAMMA"))
+    return Loss("logistic")
+
+
+def _tree_parameters(fixed: dict[str, float | int]) -> dict[str, float | int]:
+    """Those that XGBoost takes as parameters; the others bound how long it trains."""
+    return {name: value for name, value in fixed.items() if name not in ("num_boost_round", "early_stopping_rounds")}
+
+
+def _default(item: Hyperparameter) -> float | int:
+    return int(item.default) if item.integer else item.default
+
+
+def _plain(value: object) -> object:
+    return round(value, 6) if isinstance(value, float) else value

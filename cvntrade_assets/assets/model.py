@@ -1,0 +1,70 @@
+"""Model: XGBoost, fitted on the training slice and stopped on the validation slice."""
+
+from typing import TYPE_CHECKING
+
+from cvntrade_assets.assets.hyperparameters import LOSS_SETTINGS, fixed_hyperparameters, loss
+from cvntrade_assets.assets.stage import Made, Stage, stage
+from resources.artifacts import Artifact
+from resources.codecs import StoredModel
+
+if TYPE_CHECKING:
+    from cvntrade_assets.learning.label_pipeline import PreparedLabels
+    from cvntrade_assets.learning.training_set import TrainingSet
+    from cvntrade_assets.learning.tuning import TuningResult
+
+_REFERENCE_ROWS = 256
+_HEARTBEAT_ROUNDS = 50
+
+
+@stage(
+    settings=(*LOSS_SETTINGS, "CVN_TIMEFRAME", "CVN_SEED", "CVN_HPO_*"),
+    code_version="1",
+    group="learning",
+    owner="ml-owner",
+    kinds={"xgboost"},
+)
+def model(
+    stage: Stage,
+    training_set: Artifact["TrainingSet"],
+    label_pipeline: Artifact["PreparedLabels"],
+    hyperparameters: Artifact["TuningResult"],
+) -> Made:
+    """The boosted trees, as UBJSON, cut after their best round on the validation slice.
+
+    Beside it stand a few validation rows with the scores that the model in memory gave them: a check scores them again
+    with the stored file.
+    """
+    from cvntrade_assets.learning.training import score_buy, train_model
+
+    settings, prepared = stage.settings, label_pipeline.load()
+    valid = training_set.load().slice("validation")
+    valid_features = valid.features[list(prepared.features.columns)]
+    fixed, chosen_loss = fixed_hyperparameters(settings), loss(settings)
+    trained = train_model(
+        prepared.features,
+        prepared.labels,
+        prepared.weights,
+        valid_features,
+        valid.targets["label"],
+        params=hyperparameters.load().params,
+        rounds=int(fixed["num_boost_round"]),
+        early_stopping_rounds=int(fixed["early_stopping_rounds"]),
+        objective=chosen_loss.objective,
+        focal_gamma=chosen_loss.focal_gamma,
+        seed=settings.whole("CVN_SEED"),
+        on_round=lambda index, value: (
+            stage.heartbeat(f"training: round {index}, validation loss {value:.5f}")
+            if index % _HEARTBEAT_ROUNDS == 0
+            else None
+        ),
+    )
+    reference = valid_features.iloc[:_REFERENCE_ROWS]
+    stored = StoredModel(trained, reference, score_buy(trained, reference))
+    summary = {
+        "rows": len(prepared.features),
+        "features": len(trained.feature_names),
+        "trees": trained.best_iteration + 1,
+        "objective": trained.objective,
+        "bytes_ubj": len(trained.ubj),
+    }
+    return Made(stored, summary)

@@ -1,0 +1,112 @@
+"""Test report: what the frozen model, calibrator and threshold are worth on the test slice, looked at once."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.market.candles import timeframe_delta
+from resources.artifacts import Artifact
+from resources.codecs import StoredCalibration, StoredModel, StoredReport
+
+if TYPE_CHECKING:
+    from cvntrade_assets.learning.report import TestReport
+    from cvntrade_assets.learning.training_set import TrainingSet
+
+
+def show_plots(stored: StoredReport, stage: Stage) -> Mapping[str, Any]:
+    """The plots, as pictures on the asset's page."""
+    del stage
+    return {name: dg.MetadataValue.md(_picture(name, png)) for name, png in stored.plots.items()}
+
+
+@stage(
+    settings=("CVN_TIMEFRAME", "CVN_DEFAULT_PTE", "CVN_SEED"),
+    code_version="1",
+    group="evaluation",
+    owner="ml-owner",
+    kinds={"scikitlearn", "matplotlib", "mlflow"},
+    show=show_plots,
+)
+def test_report(
+    stage: Stage,
+    training_set: Artifact["TrainingSet"],
+    labels: Artifact[pd.DataFrame],
+    model: Artifact[StoredModel],
+    calibration: Artifact[StoredCalibration],
+) -> Made:
+    """F1 of BUY beside always-BUY, PR-AUC beside the buy rate, and how honest the probabilities are.
+
+    The test slice is the last one in time. Nothing was fitted, tuned or chosen on it. Real markets give little: a
+    result far above the baseline is a leak until shown otherwise.
+    """
+    from cvntrade_assets.learning.calibration import apply_calibration
+    from cvntrade_assets.learning.report import report_test_slice
+    from cvntrade_assets.learning.scores import block_length
+    from cvntrade_assets.learning.training import score_buy
+
+    settings, trained, frozen = stage.settings, model.load().model, calibration.load().calibration
+    whole = training_set.load()
+    rows = whole.slice("test")
+    scores = score_buy(trained, rows.features[list(trained.feature_names)])
+    probability = apply_calibration(frozen, scores)
+    block = block_length(settings.pte.horizon, timeframe_delta(settings.text("CVN_TIMEFRAME")))
+    seed = settings.whole("CVN_SEED")
+    report = report_test_slice(rows.targets, scores, probability, frozen.threshold, block=block, seed=seed)
+    predictions = rows.targets[["label", "return"]].assign(score=scores, probability=probability)
+    predictions["predicted"] = probability >= frozen.threshold
+    plots = _plots(stage, predictions, labels.load(), whole, model.market)
+    stored = StoredReport(report, predictions, plots)
+    run = _track(stage, stored, model, calibration)
+    return Made(stored, {**_summary(report, rows.targets), "mlflow_run": run})
+
+
+def _summary(report: "TestReport", targets: pd.DataFrame) -> dict[str, Any]:
+    defined = {name: value for name, value in asdict(report).items() if value is not None}
+    span = {"from": targets.index[0].isoformat(), "to": targets.index[-1].isoformat()}
+    return {**span, **defined, "undefined": list(report.undefined())}
+
+
+def _plots(
+    stage: Stage, predictions: pd.DataFrame, labels: pd.DataFrame, whole: "TrainingSet", market: str
+) -> dict[str, bytes]:
+    from cvntrade_assets.learning.plots import label_timeline, precision_recall_curve, reliability_diagram
+
+    truth, where = (predictions["label"] == 1).astype("int8"), {"crypto": stage.crypto, "market": market}
+    score, probability, predicted = (predictions[name] for name in ("score", "probability", "predicted"))
+    return {
+        "reliability_diagram": reliability_diagram(truth, score, probability, **where),
+        "precision_recall_curve": precision_recall_curve(truth, score, predicted, **where),
+        "label_timeline": label_timeline(labels, whole.targets["slice"], **where),
+    }
+
+
+def _track(
+    stage: Stage, stored: StoredReport, model: Artifact[StoredModel], calibration: Artifact[StoredCalibration]
+) -> str:
+    """Log parameters, metrics, model and plots to MLflow; returns the run's address."""
+    lineage = {**model.manifest.provenance.lineage, **calibration.manifest.provenance.lineage}
+    params = {
+        **{name.replace("*", "pinned"): text for name, text in lineage.items()},
+        **{f"xgboost.{name}": value for name, value in model.load().model.params.items()},
+    }
+    tags = {
+        "market": "SIMULATED" if model.market == "simulated" else model.market,
+        "model_version": model.version,
+        "calibration_version": calibration.version,
+    }
+    files = {
+        **{f"plots/{name}.png": png for name, png in stored.plots.items()},
+        "model/model.ubj": (model.folder / "model.ubj").read_bytes(),
+        "model/model.json": (model.folder / "model.json").read_bytes(),
+    }
+    run = stage.resources.tracking.log(params, stored.report.as_metrics(), tags, files)
+    return str(run.url)
+
+
+def _picture(name: str, png: bytes) -> str:
+    return f"![{name.replace('_', ' ')}](data:image/png;base64,{base64.b64encode(png).decode()})"

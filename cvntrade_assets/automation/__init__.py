@@ -1,0 +1,1 @@
+"""What starts runs and keeps partitions in step with the universe."""

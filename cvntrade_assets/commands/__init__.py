@@ -1,0 +1,1 @@
+"""What the `cvntrade` commands do, one file a command."""

@@ -1,0 +1,96 @@
+"""`cvntrade backfill`: start a backfill of a group or of single cryptos, and follow it to its result."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from cvntrade_assets.commands.connection import Connection
+from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
+from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.commands.progress import StageProgress
+from cvntrade_assets.commands.results import print_failures, print_results
+
+GROUP_TAG = "cvntrade/group"
+ENDED = frozenset({"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"})
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to backfill: a group or cryptos, which assets, and what the runs set."""
+
+    group: str | None
+    cryptos: Sequence[str]
+    select: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
+
+
+def chosen_cryptos(connection: Connection, request: Request) -> tuple[str, ...]:
+    """The cryptos that a request means.
+
+    Raises:
+        CommandError: neither or both of group and cryptos were given, or a crypto is in no group.
+        UnknownGroupError: the group does not exist.
+    """
+    if bool(request.group) == bool(request.cryptos):
+        raise CommandError("give either --group G or --crypto C (repeat it for several), and not both.")
+    warehouse = connection.warehouse()
+    if request.group:
+        return warehouse.group(request.group)
+    known = {crypto for members in warehouse.universes().values() for crypto in members}
+    unknown = [crypto for crypto in request.cryptos if crypto not in known]
+    if unknown:
+        raise CommandError(
+            f"{', '.join(unknown)} is in no group of cvntrade_universes; known: {', '.join(sorted(known)) or 'none'}. "
+            "Add it with `cvntrade universe set GROUP CRYPTO…`."
+        )
+    return tuple(dict.fromkeys(request.cryptos))
+
+
+def launch(connection: Connection, request: Request) -> tuple[str, tuple[str, ...], list[str]]:
+    """Start the backfill through Dagster; returns its id, its cryptos and its assets, upstream first."""
+    connection.resolve_settings(request.settings)
+    cryptos = chosen_cryptos(connection, request)
+    api = connection.api()
+    assets = api.assets()
+    if request.select:
+        # Dagster's own selection syntax needs the graph, whose import is only paid for here.
+        from cvntrade_assets.commands.selection import resolve_selection
+
+        chosen = resolve_selection(request.select)
+        assets = [name for name in assets if name in chosen]
+    for crypto in cryptos:
+        api.add_partition(crypto)
+    tags = {GROUP_TAG: request.group} if request.group else {}
+    if request.force:
+        tags["cvntrade/force"] = "true"
+    title = f"{request.group or ', '.join(cryptos)}: {request.select or 'all assets'}"
+    return api.launch_backfill(assets, cryptos, request.settings, tags, title), cryptos, assets
+
+
+def follow(
+    api: DagsterApi, backfill_id: str, cryptos: Sequence[str], assets: Sequence[str], console: Console
+) -> BackfillState:
+    """Draw a bar per stage until the backfill ended; returns its last state."""
+    with StageProgress(assets, len(cryptos), console) as progress:
+        while True:
+            state = api.backfill(backfill_id)
+            progress.update(state.runs)
+            if state.status in ENDED:
+                return state
+            time.sleep(_POLL_SECONDS)
+
+
+def backfill(connection: Connection, request: Request, *, wait: bool, console: Console) -> bool:
+    """Start a backfill; with `wait`, follow it and show its result. Returns whether all of it succeeded."""
+    backfill_id, cryptos, assets = launch(connection, request)
+    api = connection.api()
+    console.print(f"Backfill {backfill_id} of {', '.join(cryptos)}: {api.url}/runs/b/{backfill_id}")
+    if not wait:
+        return True
+    state = follow(api, backfill_id, cryptos, assets, console)
+    print_results(api, state, cryptos, console)
+    return print_failures(api, state, cryptos, console)

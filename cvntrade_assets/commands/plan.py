@@ -1,0 +1,125 @@
+"""`cvntrade plan`: what a backfill would run for every crypto, and why, without running anything."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from asset_checks.contracts import BLOCKING_CHECKS
+from cvntrade_assets.commands.connection import Connection
+from cvntrade_assets.definitions import defs
+from cvntrade_assets.market.candles import last_closed_open, timeframe_delta
+from cvntrade_assets.operations.planning import Action, Current, StageFacts, Step, plan_crypto
+from cvntrade_assets.operations.provenance import Provenance
+from cvntrade_assets.settings import Settings
+from resources.gate import Gate, GateClosedError
+
+_COLOURS = {Action.CURRENT: "green", Action.REFUSED: "red"}
+
+
+def plan(
+    connection: Connection,
+    cryptos: Sequence[str],
+    chosen: set[str] | None,
+    settings: Settings,
+    *,
+    force: bool,
+) -> dict[str, list[Step]]:
+    """The plan of every crypto, by crypto.
+
+    Args:
+        connection: Which CVNTrade.
+        cryptos: For which cryptos.
+        chosen: Names of the selected assets; None for all.
+        settings: What the runs would resolve.
+        force: Recompute although nothing changed.
+    """
+    facts = [stage for stage in stage_facts() if chosen is None or stage.name in chosen]
+    newest = {stage.name: _newest(stage, settings) for stage in facts if stage.source}
+    with _instance(connection) as instance:
+        gate = Gate(instance, BLOCKING_CHECKS)
+        return {
+            crypto: plan_crypto(facts, _current(connection, gate, crypto), settings, newest, force=force)
+            for crypto in cryptos
+        }
+
+
+def stage_facts() -> list[StageFacts]:
+    """What the graph declares of every asset, upstream first."""
+    graph = defs.resolve_asset_graph()
+    nodes = [graph.get(key) for key in graph.toposorted_asset_keys]
+    return [
+        StageFacts(
+            node.key.to_user_string(),
+            node.code_version or "",
+            tuple(node.metadata["settings"]),
+            tuple(sorted(parent.to_user_string() for parent in node.parent_keys)),
+            bool(node.metadata["source"]),
+        )
+        for node in nodes
+    ]
+
+
+def print_plan(plans: Mapping[str, Sequence[Step]], console: Console) -> None:
+    """A table per plan, one line an asset."""
+    table = Table("crypto", "asset", "what", "why", title="What would run")
+    for crypto, steps in plans.items():
+        for step in steps:
+            colour = _COLOURS.get(step.action, "yellow")
+            table.add_row(crypto, step.asset, f"[{colour}]{step.action}[/{colour}]", step.reason)
+        table.add_section()
+    console.print(table)
+    steps = [step for each in plans.values() for step in each]
+    runs = sum(step.action is not Action.CURRENT for step in steps)
+    console.print(f"{runs} of {len(steps)} assets would be built; the others would be reused.")
+
+
+def _newest(stage: StageFacts, settings: Settings) -> pd.Timestamp:
+    name = next(key for key in stage.settings if key.endswith("TIMEFRAME"))
+    return last_closed_open(settings.as_of, timeframe_delta(settings.text(name)))
+
+
+def _current(connection: Connection, gate: Gate, crypto: str) -> dict[str, Current]:
+    found: dict[str, Current] = {}
+    for name in BLOCKING_CHECKS:
+        try:
+            version = gate.current_version(name, crypto)
+        except GateClosedError:
+            continue
+        record = connection.warehouse().find_artifact(name, crypto, version)
+        if record is not None:
+            manifest = record["manifest"]
+            until = manifest["summary"].get("to")
+            provenance = Provenance(**manifest["provenance"])
+            found[name] = Current(
+                version,
+                provenance,
+                pd.Timestamp(until) if until else None,
+                _closed(gate, name, crypto, version),
+            )
+    return found
+
+
+def _closed(gate: Gate, asset: str, crypto: str, version: str) -> str | None:
+    try:
+        gate.require_open(asset, crypto, version)
+    except GateClosedError as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def _instance(connection: Connection) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance behind the connection: its dagster.yaml reads addresses and secrets from the environment."""
+    before = dict(os.environ)
+    os.environ.update(connection.environment)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,86 @@
+"""What a backfill came to: a table a newcomer understands, and why a crypto failed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
+
+_SHOWN = ("candles", "training_set", "test_report")
+_HEADINGS = (
+    "crypto",
+    "market",
+    "candles",
+    "training rows",
+    "f1_buy",
+    "always-BUY f1",
+    "Brier before",
+    "after calibration",
+    "seconds",
+)
+
+
+def print_results(api: DagsterApi, state: BackfillState, cryptos: Sequence[str], console: Console) -> None:
+    """A row per crypto whose run finished, with every F1 beside its always-BUY baseline."""
+    found = api.latest_metadata(_SHOWN, cryptos)
+    table = Table(*_HEADINGS, title="Test slice, reported once")
+    for run in _newest_runs(state):
+        crypto = _partition(run)
+        candles, training, report = (found.get((name, crypto), {}) for name in _SHOWN)
+        if run["status"] == "SUCCESS" and report:
+            table.add_row(*_row(crypto, candles, training, report, run))
+    if table.row_count:
+        console.print(table)
+        console.print(
+            "f1_buy means something only beside always-BUY, the F1 of saying BUY every time. "
+            "A Brier score is better when lower."
+        )
+
+
+def print_failures(api: DagsterApi, state: BackfillState, cryptos: Sequence[str], console: Console) -> bool:
+    """Say for every crypto without success why; True when there is none."""
+    if state.error:
+        console.print(f"[red]The backfill failed:[/red] {state.error}")
+    runs = {_partition(run): run for run in _newest_runs(state)}
+    failed = [crypto for crypto in cryptos if crypto not in runs or runs[crypto]["status"] != "SUCCESS"]
+    for crypto in failed:
+        run = runs.get(crypto)
+        reasons = api.failures(run["runId"]) if run else ["it got no run"]
+        console.print(f"[red]{crypto} failed[/red]" + (f" ({api.url}/runs/{run['runId']})" if run else ""))
+        for reason in reasons or [f"its run ended as {run['status'] if run else 'unknown'}"]:
+            console.print(f"  {reason}", markup=False, highlight=False)
+    return not failed
+
+
+def _newest_runs(state: BackfillState) -> list[Mapping[str, Any]]:
+    """One run per crypto: a retry replaces the run that it retries."""
+    newest: dict[str, Mapping[str, Any]] = {}
+    for run in sorted(state.runs, key=lambda run: run["startTime"] or float("inf")):
+        newest[_partition(run)] = run
+    return [newest[crypto] for crypto in sorted(newest)]
+
+
+def _partition(run: Mapping[str, Any]) -> str:
+    return next(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
+
+
+def _row(
+    crypto: str,
+    candles: Mapping[str, Any],
+    training: Mapping[str, Any],
+    report: Mapping[str, Any],
+    run: Mapping[str, Any],
+) -> list[str]:
+    return [
+        crypto,
+        str(report["market"]),
+        f"{candles.get('rows', 0):,}",
+        f"{training.get('train_rows', 0):,}",
+        f"{report['f1_buy']:.3f}",
+        f"{report['baseline_f1_buy']:.3f}",
+        f"{report['brier_before']:.4f}",
+        f"{report['brier_after']:.4f}",
+        f"{run['endTime'] - run['startTime']:.1f}",
+    ]

@@ -1,0 +1,165 @@
+"""Where everything of a running stack is reached, and the file that tells other terminals.
+
+`stack.json` in the home folder holds addresses and process ids and no secret. It is believed only while the
+process that wrote it holds the lock beside it, so one left behind by kill -9 misleads nobody.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+STACK_FILE = "stack.json"
+LOCK_FILE = "stack.lock"
+
+
+class AlreadyRunningError(ValueError):
+    """Another stack runs on this home folder; the message says which."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A PostgreSQL server that holds the databases `dagster`, `mlflow` and `cvntrade`."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+
+    def url(self, name: str) -> str:
+        """The SQLAlchemy address of one database, password included."""
+        url = sa.URL.create("postgresql+psycopg2", self.user, self.password, self.host, self.port, name)
+        return url.render_as_string(hide_password=False)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """One stack: its folder, its database, and the local ports of its servers."""
+
+    home: Path
+    database: Database
+    ui_port: int
+    code_server_port: int
+    mlflow_port: int
+    pid: int
+    pids: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def ui_url(self) -> str:
+        """The Dagster UI."""
+        return f"http://127.0.0.1:{self.ui_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """The MLflow UI and tracking server."""
+        return f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def warehouse_url(self) -> str:
+        """The operations schema's SQLAlchemy address, password included."""
+        return self.database.url("cvntrade")
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """`base` and every variable that the stack's processes, dagster.yaml and workspace.yaml read."""
+        defaults = {"CVN_MAX_CONCURRENT_RUNS": "2", "CVN_ARTIFACTS": str(self.home / "artifacts")}
+        return {
+            **defaults,
+            **base,
+            "DAGSTER_HOME": str(self.home),
+            "CVN_HOME": str(self.home),
+            "CVN_COMPUTE_LOGS": str(self.home / "compute_logs"),
+            "CVN_PG_HOST": self.database.host,
+            "CVN_PG_PORT": str(self.database.port),
+            "CVN_PG_USER": self.database.user,
+            "CVN_PG_PASSWORD": self.database.password,
+            "CVN_WAREHOUSE_URL": self.warehouse_url,
+            "CVN_CODE_SERVER_HOST": "127.0.0.1",
+            "CVN_CODE_SERVER_PORT": str(self.code_server_port),
+            "CVN_UI_URL": self.ui_url,
+            "CVN_MLFLOW_URL": self.mlflow_url,
+        }
+
+    def publish(self, pids: Mapping[str, int]) -> Self:
+        """Write `stack.json`, whole or not at all."""
+        published = replace(self, pids=dict(pids))
+        content: dict[str, Any] = asdict(published)
+        content["home"] = str(self.home)
+        del content["database"]["password"]
+        content["urls"] = {"dagster": self.ui_url, "mlflow": self.mlflow_url}
+        partial = self.home / f"{STACK_FILE}.partial"
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.replace(self.home / STACK_FILE)
+        return published
+
+
+def read_addresses(home: Path, environment: Mapping[str, str]) -> Addresses | None:
+    """The stack that runs on `home` now, or None.
+
+    The password comes from CVN_PG_PASSWORD or, for the stack's own server, from its file (readable by its
+    owner only).
+    """
+    content = _running(home)
+    if content is None:
+        return None
+    password = environment.get("CVN_PG_PASSWORD") or (home / "postgres" / "password").read_text().strip()
+    del content["urls"]
+    content["database"] = Database(**content["database"], password=password)
+    content["home"] = Path(content["home"])
+    return Addresses(**content)
+
+
+@contextmanager
+def only_stack_on(home: Path) -> Iterator[None]:
+    """Hold `home` for this process; `stack.json` is gone before and after.
+
+    Raises:
+        AlreadyRunningError: another process holds it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / LOCK_FILE).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunningError(_who_runs(home)) from None
+        (home / STACK_FILE).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (home / STACK_FILE).unlink(missing_ok=True)
+
+
+def _running(home: Path) -> dict[str, Any] | None:
+    """The content of `stack.json` while its writer lives."""
+    try:
+        with (home / LOCK_FILE).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        pass
+    else:
+        return None
+    try:
+        content: dict[str, Any] = json.loads((home / STACK_FILE).read_text())
+    except FileNotFoundError:
+        # The stack is still starting, or already stopping.
+        return None
+    return content
+
+
+def _who_runs(home: Path) -> str:
+    content = _running(home)
+    if content is None:
+        return (
+            f"Another `cvntrade up` is starting or stopping on {home}: wait for it, or choose another folder "
+            "with CVN_HOME."
+        )
+    return (
+        f"CVNTrade already runs on {home}: {content['urls']['dagster']} (process {content['pid']}). Use it, "
+        f"stop it with Ctrl-C in its terminal or `kill {content['pid']}`, or set CVN_HOME to another folder."
+    )

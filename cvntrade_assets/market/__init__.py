@@ -1,0 +1,1 @@
+"""Pure room: candles, the formats of the exchange, the simulated market."""

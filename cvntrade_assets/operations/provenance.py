@@ -1,0 +1,32 @@
+"""What an artifact's version is made of."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a version comes from.
+
+    Attributes:
+        code_version: The asset's code version.
+        inputs: Version of every input, by asset name; for a source, the digest of what was read.
+        settings: Canonical texts of the settings that the asset uses.
+        market: The market behind the candles, `binance` or `simulated`.
+        lineage: The settings of this asset and of everything upstream, so that a run can tell whether an input was
+            built with other settings than its own.
+    """
+
+    code_version: str
+    inputs: Mapping[str, str]
+    settings: Mapping[str, str]
+    market: str
+    lineage: Mapping[str, str]
+
+    @property
+    def version(self) -> str:
+        """The version: 20 hex digits of a hash of code version, inputs and own settings."""
+        parts = {"code": self.code_version, "inputs": dict(self.inputs), "settings": dict(self.settings)}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]

@@ -1,0 +1,151 @@
+"""The kinds of value a setting can have: how each is read from text, checked and written back."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+SettingValue = bool | int | float | str | None
+
+
+class Kind(Protocol):
+    """Reads one textual value; `expected` says in words what it accepts."""
+
+    @property
+    def expected(self) -> str:
+        """What a valid value looks like, for error messages and `cvntrade settings show`."""
+
+    def read(self, text: str) -> SettingValue:
+        """The value, or ValueError when the text is not one."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """1 or 0; `true`/`false`, `on`/`off` and `yes`/`no` read as the same."""
+
+    expected: str = "1 or 0"
+
+    def read(self, text: str) -> bool:
+        """True or False; ValueError for anything else."""
+        words = {
+            "1": True,
+            "true": True,
+            "on": True,
+            "yes": True,
+            "0": False,
+            "false": False,
+            "off": False,
+            "no": False,
+        }
+        if text.lower() not in words:
+            raise ValueError(text)
+        return words[text.lower()]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within [low, high]."""
+
+    low: int
+    high: int
+
+    @property
+    def expected(self) -> str:
+        """The range in words."""
+        return f"a whole number from {self.low} to {self.high}"
+
+    def read(self, text: str) -> int:
+        """The number; ValueError when it is not whole or outside the range."""
+        value = int(text)
+        if not self.low <= value <= self.high:
+            raise ValueError(text)
+        return value
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number within [low, high]; `optional` also accepts the empty text, meaning "not set"."""
+
+    low: float
+    high: float
+    optional: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The range in words."""
+        return f"a number from {self.low:g} to {self.high:g}" + (" (or empty: not set)" if self.optional else "")
+
+    def read(self, text: str) -> float | None:
+        """The number, None for an empty optional one; ValueError when not finite or outside the range."""
+        if self.optional and text == "":
+            return None
+        value = float(text)
+        if not math.isfinite(value) or not self.low <= value <= self.high:
+            raise ValueError(text)
+        return value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """The words."""
+        return "one of " + ", ".join(self.words)
+
+    def read(self, text: str) -> str:
+        """The word itself; ValueError for any other."""
+        if text not in self.words:
+            raise ValueError(text)
+        return text
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A UTC date or time, or `now`, which is replaced by the wall clock once, when a run resolves its settings."""
+
+    expected: str = "a UTC date or time such as 2025-09-01 or 2025-09-01T12:30:00Z, or `now`"
+
+    def read(self, text: str) -> str:
+        """The moment in ISO form with a Z (or `now`); ValueError when it is not a time."""
+        if text == "now":
+            return text
+        if not re.match(r"^\d{4}-\d{2}", text):
+            raise ValueError(text)
+        moment = pd.Timestamp(text)
+        utc = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+        return utc.isoformat().replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Text with a form of its own, checked by a function that raises ValueError and returns the canonical text."""
+
+    expected: str
+    canonical: Callable[[str], str]
+
+    def read(self, text: str) -> str:
+        """The canonical text; ValueError when the form is wrong."""
+        return self.canonical(text)
+
+
+def web_address(text: str) -> str:
+    """An http, https or file address, or a folder, without a trailing slash.
+
+    Raises ValueError for other schemes, and for an address that carries a user or password: settings are shown
+    in run config and metadata, where a secret must never stand.
+    """
+    scheme = re.match(r"^([a-z0-9+.-]+)://", text)
+    if (scheme and scheme.group(1) not in ("http", "https", "file")) or not text or re.search(r"\s", text):
+        raise ValueError(text)
+    if scheme and "@" in text.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError("an address that carries a user or password")
+    return text.rstrip("/") or "/"

@@ -1,0 +1,386 @@
+"""Every CVN_* setting: its kind, default and meaning, and the layers that a run resolves into one frozen object.
+
+Layers, weakest first: the default declared here, the `base_env` table edited by operators, a factor's variant, the run
+(`--set`, or the run config in the UI). A resolved setting remembers its layer; it is *explicit* when the variant or
+the run set it. Nothing here reads the process environment: settings are values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pandas as pd
+
+from cvntrade_assets.market.candles import TIMEFRAMES
+from cvntrade_assets.setting_kinds import (
+    Choice,
+    Flag,
+    Kind,
+    Moment,
+    Number,
+    SettingValue,
+    Whole,
+    Written,
+    web_address,
+)
+from cvntrade_assets.trading.pte import PTE
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown, ill typed, out of range or at odds with another; the message names what is valid."""
+
+
+class Layer(StrEnum):
+    """Where a value came from, weakest first."""
+
+    DEFAULT = "default"
+    BASE_ENV = "base_env"
+    FACTOR = "factor"
+    RUN = "run"
+
+
+EXPLICIT_LAYERS = frozenset({Layer.FACTOR, Layer.RUN})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One declared key: `default` is text, read by `kind` like every other layer's value."""
+
+    name: str
+    stage: str
+    kind: Kind
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One setting of one run: the value in force, its canonical text and the layer that it came from."""
+
+    setting: Setting
+    value: SettingValue
+    text: str
+    layer: Layer
+
+
+_TIMEFRAME = Choice(tuple(TIMEFRAMES))
+
+
+def _declare(stage: str, *rows: tuple[str, Kind, str, str]) -> tuple[Setting, ...]:
+    return tuple(Setting(name, stage, kind, default, meaning) for name, kind, default, meaning in rows)
+
+
+_DECLARED: tuple[Setting, ...] = (
+    *_declare(
+        "market",
+        ("CVN_MARKET", Choice(("binance", "simulated")), "binance", "where candles come from; never a silent fallback between the two"),
+        ("CVN_BINANCE_ARCHIVE_URL", Written("an http(s):// or file:// address, or a folder", web_address), "https://data.binance.vision/data", "base of the exchange's archive of closed months"),
+        ("CVN_BINANCE_API_URL", Written("an http(s):// address", web_address), "https://data-api.binance.vision", "base of the exchange's REST API, for the tail that the archive does not have yet"),
+        ("CVN_AS_OF", Moment(), "now", "the moment that counts as now: no candle that closes later is seen"),
+        ("CVN_TIMEFRAME", _TIMEFRAME, "30m", "candle interval that the model learns on"),
+        ("CVN_BACKTEST_TIMEFRAME", _TIMEFRAME, "5m", "candle interval that trades are simulated on"),
+        ("CVN_DEFAULT_HISTORY_MONTHS", Whole(1, 120), "24", "months of history that the model learns from"),
+        ("CVN_BACKTEST_DAYS", Whole(1, 366), "60", "days of candles kept for the backtest"),
+        ("CVN_SIMULATED_SIGNAL", Number(0.0, 5.0), "0.3", "how predictable the simulated market is: 0 nothing to learn, 1 strong"),
+        ("CVN_SIMULATED_SEED", Whole(0, 2**31 - 1), "0", "which simulated market: another seed, another history"),
+    ),
+    *_declare(
+        "labels",
+        ("CVN_DEFAULT_PTE", Written("H<1..6>_SL<multiple>_TP<multiple>, e.g. H4_SL1.0_TP2.0", lambda text: str(PTE.parse(text))), "H4_SL1.0_TP2.0", "trade execution parameters: horizon in hours, stop-loss and take-profit in ATR multiples"),
+        ("CVN_SL_MULT", Number(0.1, 3.0, optional=True), "", "stop-loss in ATR multiples; empty takes it from CVN_DEFAULT_PTE"),
+        ("CVN_TP_MULT", Number(0.3, 5.0, optional=True), "", "take-profit in ATR multiples; empty takes it from CVN_DEFAULT_PTE"),
+        ("CVN_BINARY_CLASSIFICATION", Flag(), "1", "1: BUY or not; 0: BUY, HOLD and SELL, where SELL is the mirrored short"),
+    ),
+    *_declare(
+        "training set",
+        ("CVN_CUSUM_TRAINING_ENABLED", Flag(), "1", "thin the training slice with the CUSUM filter"),
+        ("CVN_CUSUM_FILTER_MODE", Choice(("event", "stable")), "event", "which training candles to keep: those where CUSUM triggers, or the others"),
+        ("CVN_CUSUM_THRESHOLD_H", Number(0.1, 20.0), "3.0", "CUSUM threshold in multiples of ATR(14) / close"),
+        ("CVN_UNIQUENESS_WEIGHTS", Flag(), "1", "weigh training rows by the average uniqueness of their label"),
+        ("CVN_SLICE_TRAIN", Number(0.05, 0.95), "0.80", "share of the timeline that the model is fitted on"),
+        ("CVN_SLICE_VALIDATION", Number(0.01, 0.5), "0.06", "share used for early stopping"),
+        ("CVN_SLICE_CALIBRATION", Number(0.01, 0.5), "0.07", "share used for the calibrator and the threshold"),
+        ("CVN_SLICE_TEST", Number(0.01, 0.9), "0.07", "share that is reported on, once"),
+        ("CVN_EMBARGO_HOURS", Number(0.0, 240.0), "6", "hours left out after every boundary between slices or folds"),
+    ),
+    *_declare(
+        "feature selection",
+        ("CVN_MAX_FEATURES", Whole(1, 1000), "60", "at most this many features reach the model"),
+    ),
+    *_declare(
+        "label pipeline",
+        ("CVN_LABEL_SMOOTHING", Choice(("none", "mild", "aggressive")), "none", "smoothing of BUY labels: mild 0.1, aggressive 0.3"),
+        ("CVN_CLEANLAB", Choice(("off", "filter", "reweight")), "off", "what happens to training labels that cleanlab suspects"),
+        ("CVN_CLEANLAB_CLASS_CAP", Number(0.0, 0.5), "0.1", "at most this share of a class may be filtered or reweighted"),
+    ),
+    *_declare(
+        "hyperparameters",
+        ("CVN_DEFAULT_N_TRIALS", Whole(1, 1000), "50", "tuning trials"),
+        ("CVN_DEFAULT_N_FOLDS", Whole(2, 20), "3", "purged folds of the training slice, for tuning and for out-of-sample label checks"),
+        ("CVN_HPO_OBJECTIVE", Choice(("precision_recall_auc", "f1_binary")), "precision_recall_auc", "what tuning maximises on the held-out folds"),
+        ("CVN_TUNING_WORKERS", Whole(1, 64), "2", "processes that tuning uses; the result does not depend on it"),
+        ("CVN_SEED", Whole(0, 2**31 - 1), "42", "seed of everything random in learning"),
+    ),
+    *_declare(
+        "model",
+        ("CVN_FOCAL_LOSS", Flag(), "0", "train with the focal loss instead of the logistic one"),
+        ("CVN_FOCAL_GAMMA", Number(0.0, 10.0), "2.0", "focusing exponent of the focal loss"),
+    ),
+    *_declare(
+        "calibration",
+        ("CVN_CALIBRATION", Choice(("none", "sigmoid", "platt", "isotonic", "hybrid")), "sigmoid", "how scores become probabilities, on the calibration slice"),
+        ("CVN_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "f1_binary", "what the BUY threshold maximises, on the calibration slice"),
+        ("CVN_COST_BPS", Number(0.0, 1000.0), "20", "cost of a round trip in basis points, for the expected-value threshold"),
+    ),
+)  # fmt: skip
+
+SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _DECLARED}
+
+RETIRED: Mapping[str, str] = {
+    "CVN_CUSUM_TRAINING_MODE": (
+        "it meant two things at once; set CVN_CUSUM_TRAINING_ENABLED (1 or 0: apply CUSUM to the training slice?) "
+        "and CVN_CUSUM_FILTER_MODE (event or stable: which candles to keep) instead"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One XGBoost hyperparameter: its range, and the value used when it is fixed (`searched` False) and not set."""
+
+    name: str
+    low: float
+    high: float
+    integer: bool
+    log: bool
+    searched: bool
+    default: float
+    meaning: str
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of value that pins this hyperparameter."""
+        return Whole(int(self.low), int(self.high)) if self.integer else Number(self.low, self.high)
+
+
+# name, low, high, integer, log, searched, default, meaning
+_XGBOOST = tuple(
+    Hyperparameter(*row)
+    for row in (
+        ("max_depth", 2, 8, True, False, True, 4, "depth of a tree"),
+        ("learning_rate", 0.01, 0.3, False, True, True, 0.05, "shrinkage of every tree"),
+        ("min_child_weight", 1.0, 50.0, False, True, True, 5.0, "least hessian weight in a leaf"),
+        ("subsample", 0.5, 1.0, False, False, True, 0.8, "share of rows that a tree sees"),
+        ("colsample_bytree", 0.3, 1.0, False, False, True, 0.6, "share of features that a tree sees"),
+        ("reg_lambda", 0.1, 100.0, False, True, True, 1.0, "L2 penalty on leaf weights"),
+        ("reg_alpha", 0.001, 10.0, False, True, True, 0.001, "L1 penalty on leaf weights"),
+        ("gamma", 0.0, 5.0, False, False, True, 0.0, "least loss reduction of a split"),
+        ("max_bin", 16, 1024, True, False, False, 64, "histogram bins per feature"),
+        ("num_boost_round", 10, 5000, True, False, False, 400, "most trees"),
+        ("early_stopping_rounds", 5, 500, True, False, False, 20, "trees without gain before training stops"),
+    )
+)
+HYPERPARAMETERS: Mapping[str, tuple[Hyperparameter, ...]] = {"XGBOOST": _XGBOOST}
+_HPO_KEY = re.compile(r"^CVN_HPO_(?P<model>[A-Z]+)_(?P<timeframe>[0-9]+[MHD])_(?P<param>[A-Z_]+)$")
+
+
+def hyperparameter_key(model: str, timeframe: str, parameter: str) -> str:
+    """The key that pins one hyperparameter: `CVN_HPO_<MODEL>_<TF>_<PARAM>`."""
+    return f"CVN_HPO_{model}_{timeframe}_{parameter}".upper()
+
+
+def find_setting(name: str) -> Setting:
+    """The declaration of a key, a hyperparameter's included.
+
+    Raises:
+        SettingsError: the key is retired (names its successors) or unknown (names the closest valid ones).
+    """
+    if name in RETIRED:
+        raise SettingsError(f"{name} is retired: {RETIRED[name]}.")
+    if name in SETTINGS:
+        return SETTINGS[name]
+    if name.startswith("CVN_HPO_") and (match := _HPO_KEY.match(name)):
+        return _hyperparameter_setting(name, match["model"], match["timeframe"].lower(), match["param"].lower())
+    close = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.6) or sorted(SETTINGS)
+    raise SettingsError(
+        f"{name} is not a setting. Did you mean {', '.join(close)}? `cvntrade settings show` lists all of them, "
+        "with the hyperparameter family CVN_HPO_<MODEL>_<TIMEFRAME>_<PARAMETER>."
+    )
+
+
+def _hyperparameter_setting(name: str, model: str, timeframe: str, parameter: str) -> Setting:
+    if model not in HYPERPARAMETERS:
+        raise SettingsError(f"{name}: model {model} is unknown; known: {', '.join(HYPERPARAMETERS)}.")
+    if timeframe not in TIMEFRAMES:
+        raise SettingsError(f"{name}: timeframe {timeframe} is unknown; known: {', '.join(TIMEFRAMES)}.")
+    known = {item.name: item for item in HYPERPARAMETERS[model]}
+    if parameter not in known:
+        raise SettingsError(f"{name}: {model} has no {parameter}; it has {', '.join(known)}.")
+    found = known[parameter]
+    # The empty text means "not pinned": tuning searches it, or its fixed default holds.
+    return Setting(name, "hyperparameters", found.kind, "", f"pins {found.name}: {found.meaning}")
+
+
+class Settings:
+    """The settings of one run, resolved and frozen.
+
+    Read values through the typed accessors; every accessor raises KeyError for a key that is not declared, which is
+    a mistake in the code, not in the input.
+    """
+
+    def __init__(self, resolved: Mapping[str, Resolved], now: pd.Timestamp) -> None:
+        self._resolved = dict(resolved)
+        self._now = now
+
+    def __iter__(self) -> Iterable[Resolved]:
+        """Every declared setting in declaration order, then the hyperparameters that were pinned."""
+        return iter(self._resolved.values())
+
+    def __getitem__(self, name: str) -> Resolved:
+        return self._resolved[name]
+
+    def text(self, name: str) -> str:
+        """The canonical text of a setting."""
+        return self._resolved[name].text
+
+    def flag(self, name: str) -> bool:
+        """The value of a flag."""
+        value = self._resolved[name].value
+        assert isinstance(value, bool), name
+        return value
+
+    def whole(self, name: str) -> int:
+        """The value of a whole number."""
+        value = self._resolved[name].value
+        assert isinstance(value, int) and not isinstance(value, bool), name
+        return value
+
+    def number(self, name: str) -> float:
+        """The value of a number that is set."""
+        value = self._resolved[name].value
+        assert isinstance(value, float), name
+        return value
+
+    def is_explicit(self, name: str) -> bool:
+        """Whether the factor's variant or the run set this key."""
+        return name in self._resolved and self._resolved[name].layer in EXPLICIT_LAYERS
+
+    @property
+    def as_of(self) -> pd.Timestamp:
+        """The moment that counts as now (UTC)."""
+        text = self.text("CVN_AS_OF")
+        return self._now if text == "now" else pd.Timestamp(text)
+
+    @property
+    def pte(self) -> PTE:
+        """The trade execution parameters in force: CVN_DEFAULT_PTE with CVN_SL_MULT and CVN_TP_MULT laid over it."""
+        base = PTE.parse(self.text("CVN_DEFAULT_PTE"))
+        stop, target = self._resolved["CVN_SL_MULT"].value, self._resolved["CVN_TP_MULT"].value
+        return PTE(
+            base.horizon_hours,
+            base.stop_loss if stop is None else float(stop),
+            base.take_profit if target is None else float(target),
+        )
+
+    def pinned(self, model: str = "XGBOOST") -> dict[str, float | int]:
+        """The hyperparameters of this run's timeframe that some layer pinned, by XGBoost name."""
+        prefix = hyperparameter_key(model, self.text("CVN_TIMEFRAME"), "")
+        return {
+            name.removeprefix(prefix).lower(): item.value
+            for name, item in self._resolved.items()
+            if name.startswith(prefix) and isinstance(item.value, int | float)
+        }
+
+    def used(self, names: Iterable[str]) -> dict[str, str]:
+        """Canonical texts of the named settings, for an artifact's version and metadata.
+
+        A name ending in `*` stands for every pinned hyperparameter that starts so, written as one text.
+        """
+        return {name: self._family(name[:-1]) if name.endswith("*") else self.text(name) for name in sorted(names)}
+
+    def _family(self, prefix: str) -> str:
+        pinned = sorted((key, item.text) for key, item in self._resolved.items() if key.startswith(prefix))
+        return ", ".join(f"{key}={text}" for key, text in pinned if text)
+
+
+def read_value(name: str, text: str, layer: Layer) -> Resolved:
+    """One layer's text for one key, read and checked.
+
+    Raises:
+        SettingsError: the key is unknown, or the text is not a valid value; says what is expected.
+    """
+    setting = find_setting(name)
+    try:
+        value = setting.kind.read(str(text).strip())
+    except ValueError as error:
+        raise SettingsError(
+            f"{name}={text!r} (layer {layer}) is not valid: expected {setting.kind.expected}; "
+            f"the default is {setting.default!r}."
+        ) from error
+    return Resolved(setting, value, _canonical(value), layer)
+
+
+def _canonical(value: SettingValue) -> str:
+    """One spelling per value, so that `1` and `true`, or `3` and `3.0`, give the same artifact version."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def resolve(
+    *,
+    base_env: Mapping[str, str],
+    run: Mapping[str, str],
+    factor: Mapping[str, str] | None = None,
+    now: pd.Timestamp,
+) -> Settings:
+    """Resolve the layers into the frozen settings of one run.
+
+    Args:
+        base_env: The operators' table, key to text.
+        run: What this run sets (`--set`, run config).
+        factor: What the factor's variant sets, when there is one.
+        now: The wall clock, UTC; used where CVN_AS_OF is `now`.
+
+    Raises:
+        SettingsError: an unknown, retired or ill-typed key in any layer, or values that contradict each other.
+    """
+    resolved = {name: read_value(name, item.default, Layer.DEFAULT) for name, item in SETTINGS.items()}
+    for layer, values in ((Layer.BASE_ENV, base_env), (Layer.FACTOR, factor or {}), (Layer.RUN, run)):
+        for name, text in values.items():
+            resolved[name] = read_value(name, text, layer)
+    settings = Settings(resolved, now)
+    _refuse_contradictions(settings)
+    return settings
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    shares = [f"CVN_SLICE_{name}" for name in ("TRAIN", "VALIDATION", "CALIBRATION", "TEST")]
+    total = sum(settings.number(name) for name in shares)
+    if abs(total - 1.0) > 1e-9:
+        given = ", ".join(f"{name}={settings.text(name)}" for name in shares)
+        raise SettingsError(f"the four slices must add up to 1, they add up to {total:g}: {given}. Set all four.")
+    if settings.flag("CVN_FOCAL_LOSS") and not settings.flag("CVN_BINARY_CLASSIFICATION"):
+        raise SettingsError(
+            "CVN_FOCAL_LOSS=1 is defined for two classes only; set CVN_BINARY_CLASSIFICATION=1 or CVN_FOCAL_LOSS=0."
+        )
+    if settings.as_of > settings._now:
+        raise SettingsError(
+            f"CVN_AS_OF={settings.text('CVN_AS_OF')} lies in the future (now is {settings._now.isoformat()}); "
+            "give a moment that has passed, or `now`."
+        )
+    fine, coarse = (
+        TIMEFRAMES[settings.text("CVN_BACKTEST_TIMEFRAME")],
+        TIMEFRAMES[settings.text("CVN_TIMEFRAME")],
+    )
+    if coarse % fine != pd.Timedelta(0):
+        raise SettingsError(
+            f"CVN_BACKTEST_TIMEFRAME={settings.text('CVN_BACKTEST_TIMEFRAME')} must divide "
+            f"CVN_TIMEFRAME={settings.text('CVN_TIMEFRAME')}; e.g. 5m and 30m."
+        )

@@ -1,0 +1,263 @@
+"""How every asset's value becomes files: Parquet, JSON, UBJSON and skops, never pickle or joblib."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cvntrade_assets.market.history import CandleHistory, MonthRecord
+from resources.artifacts import Codec
+
+if TYPE_CHECKING:
+    from cvntrade_assets.learning.calibration import Calibration
+    from cvntrade_assets.learning.label_pipeline import PreparedLabels
+    from cvntrade_assets.learning.report import TestReport
+    from cvntrade_assets.learning.selection import FeatureSelection
+    from cvntrade_assets.learning.training import TrainedModel
+    from cvntrade_assets.learning.training_set import TrainingSet
+    from cvntrade_assets.learning.tuning import TuningResult
+
+# The scikit-learn types that a stored calibrator may hold; skops refuses every other.
+TRUSTED_TYPES = (
+    "sklearn.isotonic.IsotonicRegression",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "scipy.interpolate._interpolate.interp1d",
+)
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A trained model, with rows and the scores that it gave them in memory."""
+
+    model: "TrainedModel"
+    reference: pd.DataFrame
+    reference_scores: "pd.Series[float]"
+
+
+@dataclass(frozen=True)
+class StoredCalibration:
+    """A calibration, with the rows of the calibration slice as it used them: label, target, score, probability."""
+
+    calibration: "Calibration"
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class StoredReport:
+    """A test report, with every test row's score and probability, and its plots as PNG by name."""
+
+    report: "TestReport"
+    predictions: pd.DataFrame
+    plots: Mapping[str, bytes]
+
+
+class FrameCodec:
+    """One DataFrame as `table.parquet`; index, dtypes and column order come back as they were."""
+
+    def write(self, folder: Path, value: pd.DataFrame) -> None:
+        """Write the table."""
+        value.to_parquet(folder / "table.parquet", engine="pyarrow", compression="zstd")
+
+    def read(self, folder: Path) -> pd.DataFrame:
+        """Read it back."""
+        return pd.read_parquet(folder / "table.parquet", engine="pyarrow")
+
+
+class CandlesCodec:
+    """A candle history: `table.parquet` and the months' records."""
+
+    def write(self, folder: Path, value: CandleHistory) -> None:
+        """Write candles and months."""
+        FrameCodec().write(folder, value.candles)
+        _write_json(folder / "months.json", [asdict(month) for month in value.months])
+
+    def read(self, folder: Path) -> CandleHistory:
+        """Read them back."""
+        months = tuple(MonthRecord(**month) for month in _read_json(folder / "months.json"))
+        return CandleHistory(FrameCodec().read(folder), months)
+
+
+class TrainingSetCodec:
+    """Features and targets in a file each."""
+
+    def write(self, folder: Path, value: "TrainingSet") -> None:
+        """Write both tables."""
+        value.features.to_parquet(folder / "features.parquet", compression="zstd")
+        value.targets.to_parquet(folder / "targets.parquet", compression="zstd")
+
+    def read(self, folder: Path) -> "TrainingSet":
+        """Read them back."""
+        from cvntrade_assets.learning.training_set import TrainingSet
+
+        return TrainingSet(pd.read_parquet(folder / "features.parquet"), pd.read_parquet(folder / "targets.parquet"))
+
+
+class SelectionCodec:
+    """The chosen names, and the table of scores."""
+
+    def write(self, folder: Path, value: "FeatureSelection") -> None:
+        """Write both."""
+        _write_json(folder / "names.json", list(value.names))
+        FrameCodec().write(folder, value.scores)
+
+    def read(self, folder: Path) -> "FeatureSelection":
+        """Read them back."""
+        from cvntrade_assets.learning.selection import FeatureSelection
+
+        return FeatureSelection(tuple(_read_json(folder / "names.json")), FrameCodec().read(folder))
+
+
+class PreparedLabelsCodec:
+    """Features, labels (a column, or one per class when softened), weights and suspects."""
+
+    def write(self, folder: Path, value: "PreparedLabels") -> None:
+        """Write a file each; a Series becomes a one-column table that remembers its name."""
+        value.features.to_parquet(folder / "features.parquet", compression="zstd")
+        _write_labels(folder, value.labels)
+        value.weights.to_frame().to_parquet(folder / "weights.parquet")
+        value.suspects.to_frame("suspect").to_parquet(folder / "suspects.parquet")
+
+    def read(self, folder: Path) -> "PreparedLabels":
+        """Read them back."""
+        from cvntrade_assets.learning.label_pipeline import PreparedLabels
+
+        return PreparedLabels(
+            pd.read_parquet(folder / "features.parquet"),
+            _read_labels(folder),
+            pd.read_parquet(folder / "weights.parquet").iloc[:, 0],
+            pd.read_parquet(folder / "suspects.parquet")["suspect"],
+        )
+
+
+class TuningCodec:
+    """The chosen hyperparameters, and the table of trials."""
+
+    def write(self, folder: Path, value: "TuningResult") -> None:
+        """Write both."""
+        _write_json(
+            folder / "best.json",
+            {"params": value.params, "score": value.best_score, "seconds": value.seconds},
+        )
+        FrameCodec().write(folder, value.trials)
+
+    def read(self, folder: Path) -> "TuningResult":
+        """Read them back."""
+        from cvntrade_assets.learning.tuning import TuningResult
+
+        best = _read_json(folder / "best.json")
+        return TuningResult(best["params"], best["score"], FrameCodec().read(folder), best["seconds"])
+
+
+class ModelCodec:
+    """The booster as UBJSON, its description as JSON, and the reference rows."""
+
+    def write(self, folder: Path, value: StoredModel) -> None:
+        """Write all of them."""
+        model = value.model
+        (folder / "model.ubj").write_bytes(model.ubj)
+        _write_json(
+            folder / "model.json",
+            {
+                "feature_names": list(model.feature_names),
+                "objective": model.objective,
+                "best_iteration": model.best_iteration,
+                "params": dict(model.params),
+            },
+        )
+        value.reference.to_parquet(folder / "reference.parquet")
+        value.reference_scores.to_frame("score").to_parquet(folder / "reference_scores.parquet")
+
+    def read(self, folder: Path) -> StoredModel:
+        """Read them back."""
+        from cvntrade_assets.learning.training import TrainedModel
+
+        described = _read_json(folder / "model.json")
+        names = tuple(described.pop("feature_names"))
+        model = TrainedModel(ubj=(folder / "model.ubj").read_bytes(), feature_names=names, **described)
+        scores = pd.read_parquet(folder / "reference_scores.parquet")["score"]
+        return StoredModel(model, pd.read_parquet(folder / "reference.parquet"), scores)
+
+
+class CalibrationCodec:
+    """The estimators as skops files, the rest as JSON, and the rows that were used."""
+
+    def write(self, folder: Path, value: StoredCalibration) -> None:
+        """Write all of them."""
+        import skops.io
+
+        _write_json(folder / "calibration.json", value.calibration.describe())
+        for name, estimator in value.calibration.estimators.items():
+            skops.io.dump(estimator, folder / f"{name}.skops")
+        FrameCodec().write(folder, value.rows)
+
+    def read(self, folder: Path) -> StoredCalibration:
+        """Read them back; skops raises on any type that is not on the list."""
+        import skops.io
+
+        from cvntrade_assets.learning.calibration import restore
+
+        estimators = {
+            path.stem: skops.io.load(path, trusted=list(TRUSTED_TYPES)) for path in sorted(folder.glob("*.skops"))
+        }
+        return StoredCalibration(
+            restore(_read_json(folder / "calibration.json"), estimators), FrameCodec().read(folder)
+        )
+
+
+class ReportCodec:
+    """The report as JSON, the predictions, and a PNG per plot."""
+
+    def write(self, folder: Path, value: StoredReport) -> None:
+        """Write all of them."""
+        _write_json(folder / "report.json", asdict(value.report))
+        FrameCodec().write(folder, value.predictions)
+        for name, png in value.plots.items():
+            (folder / f"{name}.png").write_bytes(png)
+
+    def read(self, folder: Path) -> StoredReport:
+        """Read them back."""
+        from cvntrade_assets.learning.report import TestReport
+
+        plots = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+        return StoredReport(TestReport(**_read_json(folder / "report.json")), FrameCodec().read(folder), plots)
+
+
+CODECS: Mapping[str, Codec[Any]] = {
+    "candles": CandlesCodec(),
+    "backtest_candles": CandlesCodec(),
+    "features": FrameCodec(),
+    "labels": FrameCodec(),
+    "training_set": TrainingSetCodec(),
+    "feature_selection": SelectionCodec(),
+    "label_pipeline": PreparedLabelsCodec(),
+    "hyperparameters": TuningCodec(),
+    "model": ModelCodec(),
+    "calibration": CalibrationCodec(),
+    "test_report": ReportCodec(),
+}
+
+
+def _write_labels(folder: Path, labels: "pd.Series[Any] | pd.DataFrame") -> None:
+    if isinstance(labels, pd.DataFrame):
+        # Parquet wants textual column names; the classes are numbers.
+        labels.rename(columns=str).to_parquet(folder / "class_shares.parquet")
+    else:
+        labels.to_frame().to_parquet(folder / "labels.parquet")
+
+
+def _read_labels(folder: Path) -> "pd.Series[Any] | pd.DataFrame":
+    shares = folder / "class_shares.parquet"
+    if shares.exists():
+        return pd.read_parquet(shares).rename(columns=int)
+    return pd.read_parquet(folder / "labels.parquet").iloc[:, 0]
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, sort_keys=True, indent=1, allow_nan=False))
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text())

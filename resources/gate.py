@@ -1,0 +1,103 @@
+"""The gate: an artifact version is only handed out when its blocking checks passed on exactly that version.
+
+Dagster's blocking checks stop what is downstream inside the same run and nowhere else. The gate asks the event log,
+so it holds at every door: the same run, a later one, the UI, a backfill, the command line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+)
+
+DATA_VERSION_TAG = "dagster/data_version"
+
+# A version is judged again on every rerun; the verdict on the current one is among the newest few.
+_HISTORY = 50
+
+
+class GateClosedError(RuntimeError):
+    """An input was refused; the message names the check, its reason and what to rebuild."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the newest completed evaluation of one blocking check said of one version; None when there is none."""
+
+    check: str
+    passed: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Decides from the event log whether an asset's version may be loaded.
+
+    Args:
+        instance: The Dagster instance whose event log is asked.
+        blocking_checks: Names of the blocking checks of every asset.
+    """
+
+    instance: dg.DagsterInstance
+    blocking_checks: Mapping[str, Sequence[str]]
+
+    def current_version(self, asset: str, crypto: str) -> str:
+        """The version of the newest materialization; GateClosedError when there is none."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[crypto]), limit=1
+        ).records
+        tags = records[0].asset_materialization.tags if records and records[0].asset_materialization else None
+        if not tags or DATA_VERSION_TAG not in tags:
+            raise GateClosedError(
+                f"{asset} of {crypto} was never built. Build it with `{_rebuild(asset, crypto)}`, then run again."
+            )
+        return tags[DATA_VERSION_TAG]
+
+    def verdicts(self, asset: str, crypto: str, version: str) -> list[Verdict]:
+        """The newest completed verdict of every blocking check on exactly this version."""
+        return [self._verdict(asset, crypto, version, check) for check in self.blocking_checks.get(asset, ())]
+
+    def require_open(self, asset: str, crypto: str, version: str) -> None:
+        """Let a version pass only when every blocking check passed on it.
+
+        Raises:
+            GateClosedError: a blocking check failed on this version, or has no completed evaluation of it.
+        """
+        closed = [verdict for verdict in self.verdicts(asset, crypto, version) if verdict.passed is not True]
+        if closed:
+            reasons = "; ".join(
+                f"check {verdict.check} {'failed' if verdict.passed is False else 'is missing'}: {verdict.reason}"
+                for verdict in closed
+            )
+            raise GateClosedError(
+                f"{asset} of {crypto}, version {version}, is refused as an input. {reasons}. "
+                f"Rebuild it with `{_rebuild(asset, crypto)}`, then run again."
+            )
+
+    def _verdict(self, asset: str, crypto: str, version: str, check: str) -> Verdict:
+        history = self.instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey(asset), check),
+            limit=_HISTORY,
+            status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+            partition_filter=PartitionKeyFilter(key=crypto),
+        )
+        for record in history:
+            evaluation = record.evaluation
+            if evaluation is None or _judged_version(evaluation) != version:
+                continue
+            # A warning informs and never blocks, in Dagster and here alike.
+            passed = evaluation.passed or evaluation.severity == dg.AssetCheckSeverity.WARN
+            return Verdict(check, passed, evaluation.description or "no reason was given")
+        return Verdict(check, None, "it has not judged this version")
+
+
+def _judged_version(evaluation: dg.AssetCheckEvaluation) -> str | None:
+    value = evaluation.metadata.get("version")
+    return value.value if isinstance(value, dg.TextMetadataValue) else None
+
+
+def _rebuild(asset: str, crypto: str) -> str:
+    return f"cvntrade backfill --crypto {crypto} --select {asset}+"

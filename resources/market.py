@@ -1,0 +1,81 @@
+"""The two markets behind one door: the exchange and the simulation, never one in place of the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+
+from cvntrade_assets.market.history import CandleHistory
+from cvntrade_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from resources.binance import FetchResult
+
+
+@dataclass(frozen=True)
+class Window:
+    """Candles asked for: [start, end) of one crypto at one timeframe."""
+
+    crypto: str
+    timeframe: str
+    start: pd.Timestamp
+    end: pd.Timestamp
+
+
+def fetch_candles(
+    settings: Settings, window: Window, known: CandleHistory | None, heartbeat: Callable[[str], None]
+) -> "FetchResult":
+    """The candles of a window from the market that CVN_MARKET names.
+
+    Args:
+        settings: The run's settings.
+        window: What is asked for.
+        known: What an earlier version holds; it is not asked for again.
+        heartbeat: Told how long work goes on.
+
+    Raises:
+        dg.Failure: the market refused or has no candle; retried only when the reason is transient.
+    """
+    from resources.binance import FetchResult
+
+    if settings.text("CVN_MARKET") == "simulated":
+        # The kernels' compiler is slow to import; the graph is imported everywhere.
+        from cvntrade_assets.market.simulated import SimulatedMarket
+
+        market = SimulatedMarket(settings.whole("CVN_SIMULATED_SEED"), settings.number("CVN_SIMULATED_SIGNAL"))
+        candles = market.candles(window.crypto, window.timeframe, window.start, window.end)
+        result = FetchResult(CandleHistory(candles, ()), 0, 0, ("SIMULATED: these candles were never traded",))
+    else:
+        result = _from_exchange(settings, window, known, heartbeat)
+    if result.history.candles.empty:
+        raise dg.Failure(
+            f"no candle of {window.crypto} {window.timeframe} from {window.start} to {window.end}: "
+            f"{'; '.join(result.notes) or 'the market has none'}. Check the symbol, CVN_AS_OF and "
+            "the archive's address.",
+            allow_retries=False,
+        )
+    return result
+
+
+def _from_exchange(
+    settings: Settings, window: Window, known: CandleHistory | None, heartbeat: Callable[[str], None]
+) -> "FetchResult":
+    from resources.binance import BinanceMarket
+    from resources.exchange_http import MarketError
+
+    exchange = BinanceMarket(settings.text("CVN_BINANCE_ARCHIVE_URL"), settings.text("CVN_BINANCE_API_URL"))
+    try:
+        return exchange.fetch(
+            window.crypto,
+            window.timeframe,
+            window.start,
+            window.end,
+            known,
+            lambda what, done, total: heartbeat(
+                f"fetching {window.crypto} {window.timeframe}: {what}, {done} of {total}"
+            ),
+        )
+    except MarketError as error:
+        raise dg.Failure(str(error), allow_retries=error.transient) from error

@@ -1,0 +1,171 @@
+"""The operations schema in PostgreSQL: universes, operator settings, artifact records, archive files."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from cvntrade_assets.market.history import MonthRecord
+from resources.tables import ARCHIVE_FILES, ARTIFACT_VERSIONS, BASE_ENV, UNIVERSES
+
+# What the manual lists (its section 11), quoted in USDC as production trades them.
+FIRST_UNIVERSES: Mapping[str, tuple[str, ...]] = {
+    "btc-core": ("BTCUSDC", "ETHUSDC"),
+    "defi": ("SOLUSDC", "ADAUSDC", "BONKUSDC", "XRPUSDC"),
+}
+
+
+class WarehouseError(RuntimeError):
+    """PostgreSQL could not be reached or refused; the message says where and what to do, never the password."""
+
+
+class UnknownGroupError(ValueError):
+    """A group that `cvntrade_universes` does not have; the message names those it has."""
+
+
+class Warehouse:
+    """Reads and writes the operations schema through one small connection pool.
+
+    Args:
+        url: `postgresql+psycopg2://…`. Held as a SQLAlchemy URL, whose text form hides the password.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url)
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        return sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction; raises WarehouseError when the server is unreachable or goes away in the middle."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise WarehouseError(
+                f"PostgreSQL at {self._url.host}:{self._url.port}/{self._url.database} did not answer "
+                f"({str(error.orig).strip().splitlines()[0]}); nothing was written. "
+                "Check that the server runs, then run again."
+            ) from None
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def migrate(self) -> None:
+        """Bring the operations schema to the newest migration; safe to call again and from several processes."""
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.begin() as connection:
+            # Two `up`s at once: the second waits for the first, then finds nothing to do.
+            connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('cvntrade migrations'))"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def universes(self) -> dict[str, tuple[str, ...]]:
+        """Every group with its cryptos, both in alphabetical order."""
+        query = sa.select(UNIVERSES.c.group_name, UNIVERSES.c.crypto).order_by("group_name", "crypto")
+        groups: dict[str, tuple[str, ...]] = {}
+        with self.begin() as connection:
+            for group, crypto in connection.execute(query):
+                groups[group] = (*groups.get(group, ()), crypto)
+        return groups
+
+    def group(self, name: str) -> tuple[str, ...]:
+        """The cryptos of one group; UnknownGroupError names the known ones."""
+        groups = self.universes()
+        if name not in groups:
+            raise UnknownGroupError(
+                f"group {name!r} is not in cvntrade_universes; known: {', '.join(groups) or 'none'}. "
+                f"Create it with `cvntrade universe set {name} CRYPTO…`."
+            )
+        return groups[name]
+
+    def set_group(self, name: str, cryptos: Iterable[str]) -> None:
+        """Make a group exactly these cryptos, in one transaction; an empty list removes the group."""
+        rows = [{"group_name": name, "crypto": crypto} for crypto in sorted(set(cryptos))]
+        with self.begin() as connection:
+            connection.execute(sa.delete(UNIVERSES).where(UNIVERSES.c.group_name == name))
+            if rows:
+                connection.execute(sa.insert(UNIVERSES), rows)
+
+    def seed_universes(self) -> None:
+        """Fill an empty `cvntrade_universes` with the manual's groups; a table with any row is left alone."""
+        rows = [
+            {"group_name": group, "crypto": crypto} for group, cryptos in FIRST_UNIVERSES.items() for crypto in cryptos
+        ]
+        with self.begin() as connection:
+            connection.execute(sa.text("lock table cvntrade_universes in exclusive mode"))
+            if connection.scalar(sa.select(sa.func.count()).select_from(UNIVERSES)) == 0:
+                connection.execute(sa.insert(UNIVERSES), rows)
+
+    def base_env(self) -> dict[str, str]:
+        """The operators' settings layer, key to text."""
+        with self.begin() as connection:
+            return {row.key: row.value for row in connection.execute(sa.select(BASE_ENV))}
+
+    def set_base_env(self, values: Mapping[str, str | None], author: str) -> None:
+        """Set the given keys (None removes one), in one transaction. Values must have been validated."""
+        with self.begin() as connection:
+            for key, value in values.items():
+                if value is None:
+                    connection.execute(sa.delete(BASE_ENV).where(BASE_ENV.c.key == key))
+                    continue
+                row = {"value": value, "updated_by": author, "updated_at": sa.func.now()}
+                statement = insert(BASE_ENV).values(key=key, **row)
+                connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=row))
+
+    def record_artifact(self, row: Mapping[str, Any]) -> None:
+        """Record a published artifact version; recording the same version again changes nothing."""
+        with self.begin() as connection:
+            connection.execute(insert(ARTIFACT_VERSIONS).values(dict(row)).on_conflict_do_nothing())
+
+    def find_artifact(self, asset: str, crypto: str, version: str) -> dict[str, Any] | None:
+        """The record of one artifact version, or None when it was never published."""
+        table = ARTIFACT_VERSIONS
+        query = sa.select(table).where(table.c.asset == asset, table.c.crypto == crypto, table.c.version == version)
+        with self.begin() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else dict(row)
+
+    def record_months(self, crypto: str, timeframe: str, months: Iterable[MonthRecord], run_id: str) -> None:
+        """Remember what is known of archive months; one row per month, the newest knowledge wins."""
+        known = ("month", "status", "sha256", "replaced_sha256", "reason")
+        run = {"crypto": crypto, "timeframe": timeframe, "run_id": run_id}
+        rows = [run | {name: getattr(month, name) for name in known} for month in months]
+        if not rows:
+            return
+        statement = insert(ARCHIVE_FILES).values(rows)
+        changed = {name: statement.excluded[name] for name in (*known[1:], "run_id")}
+        with self.begin() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["crypto", "timeframe", "month"], set_=changed | {"seen_at": sa.func.now()}
+                )
+            )
+
+
+class WarehouseResource(dg.ConfigurableResource[Warehouse]):
+    """Hands out the warehouse; the address comes from the environment because it holds a secret."""
+
+    url: str
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Warehouse]:
+        """Open for a run, close after it."""
+        del context
+        warehouse = Warehouse(self.url)
+        try:
+            yield warehouse
+        finally:
+            warehouse.close()
