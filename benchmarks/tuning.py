@@ -19,9 +19,20 @@ import pandas as pd
 
 from cvntrade_assets.learning.scores import pr_auc
 from cvntrade_assets.learning.splits import Fold, purged_folds
-from cvntrade_assets.learning.tuning import DEFAULT_PATIENCE, DEFAULT_ROUNDS, DEFAULT_SEARCH_SPACE, tune
+from cvntrade_assets.learning.tuning import SearchRange, tune
+from cvntrade_assets.settings import HYPERPARAMETERS
 
 ROWS, COLUMNS, TRIALS, SEED = 1_500, 270, 50, 1
+SEARCH_SPACE = {
+    item.name: SearchRange(item.low, item.high, item.log, item.integer)
+    for item in HYPERPARAMETERS["XGBOOST"]
+    if item.searched
+}
+ROUNDS, PATIENCE = (
+    int(item.default)
+    for item in HYPERPARAMETERS["XGBOOST"]
+    if item.name in ("num_boost_round", "early_stopping_rounds")
+)
 EMBARGO = pd.Timedelta(hours=6)
 
 
@@ -52,6 +63,9 @@ def ours(workers: int, n_folds: int, trials: int) -> float:
         n_trials=trials,
         n_folds=n_folds,
         objective="precision_recall_auc",
+        search_space=SEARCH_SPACE,
+        rounds=ROUNDS,
+        early_stopping_rounds=PATIENCE,
         seed=SEED,
         workers=workers,
         embargo=EMBARGO,
@@ -77,7 +91,7 @@ def _mean_score(trial, features: pd.DataFrame, labels: pd.Series, folds: list[Fo
         name: trial.suggest_int(name, int(r.low), int(r.high))
         if r.integer
         else trial.suggest_float(name, r.low, r.high, log=r.log)
-        for name, r in DEFAULT_SEARCH_SPACE.items()
+        for name, r in SEARCH_SPACE.items()
     } | {"objective": "binary:logistic", "eval_metric": "logloss", "nthread": 1, "seed": SEED}
     scores = []
     for fold in folds:
@@ -86,9 +100,9 @@ def _mean_score(trial, features: pd.DataFrame, labels: pd.Series, folds: list[Fo
         booster = xgb.train(
             params,
             train,
-            DEFAULT_ROUNDS,
+            ROUNDS,
             evals=[(held_out, "held_out")],
-            early_stopping_rounds=DEFAULT_PATIENCE,
+            early_stopping_rounds=PATIENCE,
             verbose_eval=False,
         )
         predicted = booster.predict(held_out, iteration_range=(0, booster.best_iteration + 1))

@@ -167,21 +167,22 @@ class Hyperparameter:
         return Whole(int(self.low), int(self.high)) if self.integer else Number(self.low, self.high)
 
 
+# For one to two thousand weakly predictable rows: shallow trees, strong penalties, few columns a tree.
 # name, low, high, integer, log, searched, default, meaning
 _XGBOOST = tuple(
     Hyperparameter(*row)
     for row in (
-        ("max_depth", 2, 8, True, False, True, 4, "depth of a tree"),
-        ("learning_rate", 0.01, 0.3, False, True, True, 0.05, "shrinkage of every tree"),
+        ("max_depth", 2, 6, True, False, True, 4, "depth of a tree"),
+        ("learning_rate", 0.02, 0.3, False, True, True, 0.05, "shrinkage of every tree"),
         ("min_child_weight", 1.0, 50.0, False, True, True, 5.0, "least hessian weight in a leaf"),
         ("subsample", 0.5, 1.0, False, False, True, 0.8, "share of rows that a tree sees"),
-        ("colsample_bytree", 0.3, 1.0, False, False, True, 0.6, "share of features that a tree sees"),
+        ("colsample_bytree", 0.1, 0.8, False, False, True, 0.5, "share of features that a tree sees"),
         ("reg_lambda", 0.1, 100.0, False, True, True, 1.0, "L2 penalty on leaf weights"),
         ("reg_alpha", 0.001, 10.0, False, True, True, 0.001, "L1 penalty on leaf weights"),
         ("gamma", 0.0, 5.0, False, False, True, 0.0, "least loss reduction of a split"),
         ("max_bin", 16, 1024, True, False, False, 64, "histogram bins per feature"),
         ("num_boost_round", 10, 5000, True, False, False, 400, "most trees"),
-        ("early_stopping_rounds", 5, 500, True, False, False, 20, "trees without gain before training stops"),
+        ("early_stopping_rounds", 5, 500, True, False, False, 15, "trees without gain before training stops"),
     )
 )
 HYPERPARAMETERS: Mapping[str, tuple[Hyperparameter, ...]] = {"XGBOOST": _XGBOOST}

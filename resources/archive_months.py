@@ -77,9 +77,7 @@ class ArchiveMonths:
 
     def candles(self) -> pd.DataFrame:
         """Known candles, with those of the months just read in place of what was known of them."""
-        quarantined = [
-            month for month, record in self.asked.items() if record and record.status == "quarantined"
-        ]
+        quarantined = [month for month, record in self.asked.items() if record and record.status == "quarantined"]
         candles = without_months(self._kept.candles, [*self._fresh, *quarantined])
         for frame in self._fresh.values():
             candles = merge_candles(candles, frame)
@@ -167,7 +165,5 @@ class ArchiveMonths:
             return before.replaced_sha256
         earlier = before.sha256 or before.replaced_sha256
         if before.sha256 is not None:
-            self.notes.append(
-                f"{month}: the archive's file changed, it was {before.sha256}, now {sha256 or 'bad'}"
-            )
+            self.notes.append(f"{month}: the archive's file changed, it was {before.sha256}, now {sha256 or 'bad'}")
         return None if earlier == sha256 else earlier

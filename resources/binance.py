@@ -93,9 +93,7 @@ class BinanceMarket:
         archive_folder(archive_url)
         parts = urlsplit(api_url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(
-                f"CVN_BINANCE_API_URL is {api_url!r}: expected a web address such as https://host"
-            )
+            raise ValueError(f"CVN_BINANCE_API_URL is {api_url!r}: expected a web address such as https://host")
         self._archive_url = archive_url
         self._api_url = api_url
         self._patience = patience or Patience()
@@ -193,9 +191,7 @@ def _window(symbol: str, timeframe: str, start: pd.Timestamp, end: pd.Timestamp)
     return Window(symbol, timeframe, interval, start.tz_convert("UTC"), last_close)
 
 
-def _first_missing(
-    window: Window, candles: pd.DataFrame, known: CandleHistory, archived: pd.Timestamp
-) -> pd.Timestamp:
+def _first_missing(window: Window, candles: pd.DataFrame, known: CandleHistory, archived: pd.Timestamp) -> pd.Timestamp:
     """Open time of the first candle that REST is asked for.
 
     Known candles are without holes of our making from where the known window began, so the tail continues
@@ -210,9 +206,7 @@ def _first_missing(
     return tail.index[-1] + window.interval if reaches_back and not tail.empty else first
 
 
-def _rest_candles(
-    window: Window, rest: PoliteClient, first: pd.Timestamp, progress: Progress
-) -> pd.DataFrame:
+def _rest_candles(window: Window, rest: PoliteClient, first: pd.Timestamp, progress: Progress) -> pd.DataFrame:
     last = last_closed_open(window.end, window.interval)
     wanted = int((last - first) / window.interval) + 1
     candles = empty_candles()
@@ -301,14 +295,8 @@ def _with_untraded(months: ArchiveMonths, candles: pd.DataFrame) -> tuple[MonthR
     return settle_months(asked)
 
 
-def _notes(
-    window: Window, months: ArchiveMonths, records: Sequence[MonthRecord], archive_url: str
-) -> list[str]:
-    notes = [
-        f"{record.month} is quarantined: {record.reason}"
-        for record in records
-        if record.status == "quarantined"
-    ]
+def _notes(window: Window, months: ArchiveMonths, records: Sequence[MonthRecord], archive_url: str) -> list[str]:
+    notes = [f"{record.month} is quarantined: {record.reason}" for record in records if record.status == "quarantined"]
     notes += [f"{record.month} is absent: {record.reason}" for record in records if record.reason == HOLE]
     recorded = {record.month for record in records}
     unpublished = [month for month in months.asked if month not in recorded]
@@ -316,7 +304,6 @@ def _notes(
     overdue = [month for month in unpublished if publishing_day(month) < window.end]
     if len(overdue) > 1:
         notes.append(
-            f"the archive {archive_url} lacks {len(overdue)} months that the exchange has: check "
-            f"{ARCHIVE_SETTING}"
+            f"the archive {archive_url} lacks {len(overdue)} months that the exchange has: check {ARCHIVE_SETTING}"
         )
     return notes

@@ -5,24 +5,23 @@ opened 4,900, each a new server process and a password exchange, which cost more
 training. Named in dagster.yaml, so every process of ours uses it.
 """
 
+from collections.abc import Mapping
 from typing import Any, Self
 
-from dagster._core.storage.config import PostgresStorageConfig
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine, pg_url_from_config
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """Run, event log and schedule storage over one pool; same configuration and tables as
-    `DagsterPostgresStorage`.
+    """Run, event log and schedule storage over one pool.
 
-    A pooled connection is tried before use, so a PostgreSQL that was restarted meanwhile is noticed and
-    connected to again; the retries on connecting stay Dagster's.
+    Configuration and tables are those of `DagsterPostgresStorage`. A pooled connection is tried before use, so a
+    PostgreSQL that was restarted meanwhile is noticed and connected to again; the retries on connecting stay
+    Dagster's.
     """
 
-    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None, **more: Any) ->
-    None:
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None, **more: Any) -> None:
         super().__init__(postgres_url, inst_data=inst_data, **more)
         engine = create_pg_engine(
             postgres_url,
@@ -37,9 +36,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             storage._engine = engine
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: PostgresStorageConfig
-    ) -> Self:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """Build from dagster.yaml, as the base class does (which would build the base class)."""
         return cls(
             pg_url_from_config(config_value),

@@ -180,6 +180,7 @@ class EmbeddedPostgres:
 
     def _make_cluster(self, link: Path) -> None:
         """Fill a folder beside the final one and rename it: a killed `initdb` leaves nothing behind."""
+        programs = find_installation(self._pg_bin, self._account).bin
         outside = self._account is not None and not can_enter(self._data_dir, self._account)
         parent = new_system_folder("postgres") if outside else self._data_dir
         partial = parent / "cluster.partial"
@@ -188,13 +189,12 @@ class EmbeddedPostgres:
         if self._account:
             os.chown(partial, self._account.uid, self._account.gid)
         password = _new_password(self._data_dir / "password")
-        self._initdb(partial, password)
+        self._initdb(programs, partial, password)
         partial.rename(parent / "cluster")
         if outside:
             link.symlink_to(parent / "cluster")
 
-    def _initdb(self, folder: Path, password: str) -> None:
-        programs = find_installation(self._pg_bin, self._account).bin
+    def _initdb(self, programs: Path, folder: Path, password: str) -> None:
         reader, writer = os.pipe()
         try:
             if self._account:
@@ -290,8 +290,7 @@ class EmbeddedPostgres:
                     ) from None
                 if time.monotonic() > deadline:
                     raise PostgresError(
-                        f"PostgreSQL took no connection within {START_SECONDS:.0f} s: {error}"
-                        f"See {self.log_path}."
+                        f"PostgreSQL took no connection within {START_SECONDS:.0f} s: {error}See {self.log_path}."
                     ) from None
                 time.sleep(POLL_SECONDS)
             else:
@@ -376,9 +375,7 @@ def _settle_previous_server(cluster: Path) -> None:
     told = False
     while orphans := list(_processes_in(cluster)):
         if time.monotonic() > deadline:
-            raise PostgresError(
-                f"An earlier PostgreSQL still works in {cluster} (processes {orphans}): end it first."
-            )
+            raise PostgresError(f"An earlier PostgreSQL still works in {cluster} (processes {orphans}): end it first.")
         if postmaster in orphans and not told:
             os.kill(postmaster, signal.SIGINT)
             told = True

@@ -190,9 +190,7 @@ class PoliteClient:
             self._check_attempts(path, answer, attempts)
             self._around.sleep(self._backoff(attempts))
 
-    def _send(
-        self, path: str, params: Mapping[str, str | int], max_bytes: int
-    ) -> Answer | httpx.RequestError:
+    def _send(self, path: str, params: Mapping[str, str | int], max_bytes: int) -> Answer | httpx.RequestError:
         self.requests += 1
         try:
             with self._opened().stream("GET", f"{self.base_url}/{path}", params=dict(params)) as response:
@@ -237,9 +235,7 @@ class PoliteClient:
         if isinstance(answer, Answer) and answer.status < 500:
             raise self._refusal(path, answer)
         if attempts >= self._patience.attempts:
-            trouble = (
-                f"{answer.status}" if isinstance(answer, Answer) else f"{type(answer).__name__}: {answer}"
-            )
+            trouble = f"{answer.status}" if isinstance(answer, Answer) else f"{type(answer).__name__}: {answer}"
             raise ExchangeUnavailable(
                 f"{self.base_url}/{path}: {trouble} on each of {attempts} attempts. Check the connection and "
                 "the address, or run it again later"
@@ -256,9 +252,7 @@ class PoliteClient:
             )
         if 300 <= answer.status < 400:
             target = answer.headers.get("Location", "an unnamed place")
-            return ExchangeRefused(
-                f"{where}: {answer.status}, moved to {target}. Set the base URL to the new place"
-            )
+            return ExchangeRefused(f"{where}: {answer.status}, moved to {target}. Set the base URL to the new place")
         code, message = _exchange_error(answer.body)
         told = message if code is None else f"exchange error {code}: {message}"
         return ExchangeRefused(f"{where}: {answer.status}, {told}", code)
@@ -271,9 +265,7 @@ class PoliteClient:
 
 def _ban(where: str, seconds: float | None, now: pd.Timestamp) -> ExchangeBanned:
     if seconds is None:
-        return ExchangeBanned(
-            f"{where}: 418, banned, release time not told ({_BAN_RANGE}); do not call before", None
-        )
+        return ExchangeBanned(f"{where}: 418, banned, release time not told ({_BAN_RANGE}); do not call before", None)
     release = (now + pd.Timedelta(seconds=seconds)).tz_convert("UTC").ceil("s")
     return ExchangeBanned(
         f"{where}: 418, this network address is banned until {release:%Y-%m-%d %H:%M:%S} UTC. Stop whatever "

@@ -45,9 +45,7 @@ def zip_of(content: bytes, name: str) -> bytes:
 
 def csv_of(candles: pd.DataFrame, interval: pd.Timedelta, *, header: bool = False) -> bytes:
     """The archive's CSV of a candle frame, in milliseconds before 2025 and microseconds from then on."""
-    lines = (
-        ["open_time,open,high,low,close,volume,close_time,quote_volume,count,x,y,ignore"] if header else []
-    )
+    lines = ["open_time,open,high,low,close,volume,close_time,quote_volume,count,x,y,ignore"] if header else []
     for row in candles.itertuples():
         unit = 1_000 if row.Index.year >= 2025 else 1_000_000
         opens, closes = row.Index.value // unit, (row.Index + interval).value // unit - 1
@@ -106,9 +104,7 @@ class ExchangeServer:
         """Answer the next requests for `path` with `replies`, one each; afterwards as usual."""
         self.script.setdefault("/" + path.lstrip("/"), deque()).extend(replies)
 
-    def publish_bytes(
-        self, symbol: str, timeframe: str, month: str, data: bytes, checksum: str | None = None
-    ) -> str:
+    def publish_bytes(self, symbol: str, timeframe: str, month: str, data: bytes, checksum: str | None = None) -> str:
         """Put a zip in the archive, with its right checksum or another one; its path comes back."""
         path = "/" + archive_month_path(symbol, timeframe, month)
         name = path.rsplit("/", 1)[1]
@@ -171,9 +167,7 @@ class ExchangeServer:
         return Handler
 
     def __enter__(self) -> Self:
-        thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         return self
 

@@ -2,19 +2,15 @@
 
 import dagster as dg
 
-from cvntrade_assets.partitions import CRYPTO
-
 candles_to_report = dg.define_asset_job(
     "candles_to_report",
     selection=dg.AssetSelection.all(),
-    partitions_def=CRYPTO,
     description="From candles to the test report for one crypto; what did not change is reused.",
 )
 
 refresh_candles = dg.define_asset_job(
     "refresh_candles",
     selection=dg.AssetSelection.assets("candles", "backtest_candles"),
-    partitions_def=CRYPTO,
     description="Fetch what the market traded since the last version, and check it.",
 )
 

@@ -94,9 +94,7 @@ def label_candles(candles: pd.DataFrame, pte: PTE, *, interval: pd.Timedelta, bi
     return _labels_frame(candles.index, arrays, long, walk_every_candle(arrays, atr, pte, SHORT))
 
 
-def label_grid(
-    candles: pd.DataFrame, events: pd.DatetimeIndex, grid: PteGrid, *, interval: pd.Timedelta
-) -> GridLabels:
+def label_grid(candles: pd.DataFrame, events: pd.DatetimeIndex, grid: PteGrid, *, interval: pd.Timedelta) -> GridLabels:
     """Label the same events under every PTE of a grid, in one pass over the candles.
 
     The candles after an event are read once, up to the longest horizon, to note at which moment each stop
@@ -180,11 +178,7 @@ def _utc(nanoseconds: NDArray[np.int64]) -> pd.DatetimeIndex:
 def _positions(index: pd.Index, events: pd.DatetimeIndex) -> NDArray[np.int64]:
     """Positions of the events in the candles' index, which is sorted."""
     positions = np.asarray(index.searchsorted(events), np.int64)
-    found = (
-        index[np.minimum(positions, len(index) - 1)] == events
-        if len(index)
-        else np.zeros(len(events), np.bool_)
-    )
+    found = index[np.minimum(positions, len(index) - 1)] == events if len(index) else np.zeros(len(events), np.bool_)
     if not found.all():
         raise ValueError(
             f"events: {events[int(np.argmin(found))]} is not the open time of a candle: "

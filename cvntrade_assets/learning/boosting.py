@@ -118,9 +118,7 @@ def boost(
     import xgboost as xgb
 
     if rounds < 1 or early_stopping_rounds < 1:
-        raise BoostingError(
-            f"{rounds} rounds with a patience of {early_stopping_rounds}; expected at least 1 each."
-        )
+        raise BoostingError(f"{rounds} rounds with a patience of {early_stopping_rounds}; expected at least 1 each.")
     settings = booster_params(loss, params, seed=seed, base_score=_base_score(loss, train))
     booster = xgb.train(
         settings,
@@ -137,9 +135,7 @@ def boost(
     return Boosted(booster[: best + 1], best, settings)
 
 
-def booster_params(
-    loss: Loss, params: Params, *, seed: int, base_score: float
-) -> dict[str, float | int | str]:
+def booster_params(loss: Loss, params: Params, *, seed: int, base_score: float) -> dict[str, float | int | str]:
     """XGBoost's parameters for a loss.
 
     The focal loss keeps `binary:logistic` as its built-in objective: gradients come from ours, while the

@@ -48,9 +48,7 @@ FLAT_NOTE = (
     "the score ranks backwards or not at all on the calibration slice: "
     "every candle gets the base rate as its probability"
 )
-SLOPE_NOTE = (
-    "the best sigmoid falls with the score: its slope is held at zero, only isotonic regression ranks"
-)
+SLOPE_NOTE = "the best sigmoid falls with the score: its slope is held at zero, only isotonic regression ranks"
 SCORE_MARGIN = 1e-6
 UNPENALISED = 1e6
 MONOTONE_TOLERANCE = 1e-12
@@ -131,8 +129,7 @@ def restore(meta: Mapping[str, Any], estimators: Mapping[str, Any]) -> Calibrati
     expected = {"method", "threshold", "threshold_method", "n_rows", "base_rate", "notes"}
     if set(meta) != expected:
         raise CalibrationError(
-            f"stored calibration has keys {sorted(meta)}, expected {sorted(expected)}; "
-            "rebuild the calibration asset"
+            f"stored calibration has keys {sorted(meta)}, expected {sorted(expected)}; rebuild the calibration asset"
         )
     _known("method", meta["method"], METHODS)
     _known("threshold_method", meta["threshold_method"], THRESHOLD_METHODS)
@@ -281,7 +278,7 @@ def _targets(method: Method, truth: Floats) -> Floats:
 
 def _fit_sigmoid(score: Floats, targets: Floats, seed: int) -> SigmoidEstimator:
     """Logistic regression on the log-odds with a slope of at least 0."""
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
 
     log_odds = _log_odds(score)
     rows = np.concatenate([log_odds, log_odds])[:, np.newaxis]
@@ -299,7 +296,7 @@ def _fit_sigmoid(score: Floats, targets: Floats, seed: int) -> SigmoidEstimator:
 
 
 def _fit_isotonic(score: Floats, truth: Floats) -> IsotonicEstimator:
-    from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
+    from sklearn.isotonic import IsotonicRegression
 
     model = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip")
     isotonic: IsotonicEstimator = model.fit(score, truth)

@@ -34,9 +34,7 @@ def cusum_events(candles: pd.DataFrame, atr: pd.Series, threshold_h: float) -> p
             infinite value or a NaN after its first number, or a close is not positive and finite.
     """
     if not (math.isfinite(threshold_h) and threshold_h > 0):
-        raise ValueError(
-            f"CUSUM threshold is {threshold_h}: expected a positive, finite multiple of ATR / close"
-        )
+        raise ValueError(f"CUSUM threshold is {threshold_h}: expected a positive, finite multiple of ATR / close")
     if not candles.index.equals(atr.index):
         raise ValueError(
             f"atr covers {len(atr)} rows and the candles {len(candles)}, with different indices: "
@@ -61,9 +59,7 @@ def _refuse_unless(good: NDArray[np.bool_], name: str, values: pd.Series, expect
 
 
 @njit(cache=True)
-def _cusum_positions(
-    log_close: NDArray[np.float64], threshold: NDArray[np.float64], start: int
-) -> NDArray[np.int64]:
+def _cusum_positions(log_close: NDArray[np.float64], threshold: NDArray[np.float64], start: int) -> NDArray[np.int64]:
     """Positions from `start` on at which either sum exceeds its threshold."""
     n = len(log_close)
     positions = np.empty(n, np.int64)

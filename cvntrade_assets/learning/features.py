@@ -76,9 +76,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(("TSI_{}_{}",), ind.true_strength, ((25, 13),)),
     Family(("UPSHARE_{}",), ind.up_share, _each(10, 20)),
     # bands
-    Family(
-        ("BBL_{}_{}", "BBU_{}_{}", "BBB_{}_{}", "BBP_{}_{}"), ind.bollinger, ((10, 2.0), (20, 2.0), (50, 2.0))
-    ),
+    Family(("BBL_{}_{}", "BBU_{}_{}", "BBB_{}_{}", "BBP_{}_{}"), ind.bollinger, ((10, 2.0), (20, 2.0), (50, 2.0))),
     Family(("KCL_{}_{}", "KCU_{}_{}", "KCP_{}_{}"), ind.keltner, ((20, 2.0),)),
     Family(("DCL_{}", "DCU_{}", "DCP_{}"), ind.donchian, _each(20, 55, 100)),
     # volatility
@@ -153,9 +151,7 @@ def _refuse_unusable(candles: pd.DataFrame) -> None:
             "load a longer history"
         )
     if not (candles.index.is_monotonic_increasing and candles.index.is_unique):
-        raise UnusableCandlesError(
-            "candle open times are not strictly increasing; sort them and drop repeats"
-        )
+        raise UnusableCandlesError("candle open times are not strictly increasing; sort them and drop repeats")
     _refuse_impossible(candles)
 
 

@@ -125,7 +125,7 @@ def _derivatives() -> tuple[Callable[..., Any], Callable[..., Any], Callable[...
     d/dm is pq (d/dp - d/dq), and no 1 - p is ever computed, which would lose every digit at large margins.
     Derived once per process, on first use: sympy takes seconds to load, and most models never need it.
     """
-    import sympy  # type: ignore[import-untyped]
+    import sympy
 
     symbols = sympy.symbols("p q y n g", positive=True)
     p, q, y, n, g = symbols
@@ -156,6 +156,4 @@ def _weights(matrix: "xgb.DMatrix") -> Floats:
 
 def _check_gamma(gamma: float) -> None:
     if not 0.0 <= gamma <= MAX_GAMMA:
-        raise ValueError(
-            f"focal gamma is {gamma!r}; expected a number from 0 (logistic loss) to {MAX_GAMMA}."
-        )
+        raise ValueError(f"focal gamma is {gamma!r}; expected a number from 0 (logistic loss) to {MAX_GAMMA}.")

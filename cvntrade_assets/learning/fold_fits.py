@@ -95,9 +95,7 @@ class FoldFitter:
         train, held_out = data.folds[fold]
         bins = int(data.fixed_params.get("max_bin", DEFAULT_MAX_BIN))
         common: dict[str, Any] = {"max_bin": bins, "nthread": 1}
-        dtrain = xgb.QuantileDMatrix(
-            data.features[train], data.targets[train], weight=data.weights[train], **common
-        )
+        dtrain = xgb.QuantileDMatrix(data.features[train], data.targets[train], weight=data.weights[train], **common)
         dvalid = xgb.QuantileDMatrix(data.features[held_out], data.hard[held_out], ref=dtrain, **common)
         return dtrain, dvalid
 

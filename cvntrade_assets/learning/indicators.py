@@ -144,9 +144,7 @@ def wilder(values: FloatArray, window: int) -> FloatArray:
     return smoothed
 
 
-def channel_position(
-    values: FloatArray, low: FloatArray, high: FloatArray, window: int, tie: float
-) -> FloatArray:
+def channel_position(values: FloatArray, low: FloatArray, high: FloatArray, window: int, tie: float) -> FloatArray:
     """Place of a value between a window's lowest low and highest high, 0 to 1; 0.5 if they are equal."""
     bottom = talib.MIN(low, window)
     return ratio(values - bottom, talib.MAX(high, window) - bottom, 0.5, tie)
@@ -270,9 +268,7 @@ def directional_movement(bars: Bars, window: int) -> Outputs:
     tie = np.abs(up - down) <= TIE * bars.close
     spread = wilder(bars.true_range, window)
     plus = ratio(wilder(np.where((up > down) & (up > 0) & ~tie, up, 0.0), window), spread, 0.0, FORGOTTEN)
-    minus = ratio(
-        wilder(np.where((down > up) & (down > 0) & ~tie, down, 0.0), window), spread, 0.0, FORGOTTEN
-    )
+    minus = ratio(wilder(np.where((down > up) & (down > 0) & ~tie, down, 0.0), window), spread, 0.0, FORGOTTEN)
     index = wilder(ratio(np.abs(plus - minus), plus + minus, 0.0, FORGOTTEN), window)
     return 100.0 * index, 100.0 * plus, 100.0 * minus
 

@@ -122,9 +122,7 @@ def prepare_labels(
     if cleanlab == "reweight":
         weights = weights.mask(suspects, weights * SUSPECT_WEIGHT)
     if smoothing != "none":
-        return PreparedLabels(
-            features, smooth_buy(labels, BUY_SMOOTHING[smoothing], binary=binary), weights, suspects
-        )
+        return PreparedLabels(features, smooth_buy(labels, BUY_SMOOTHING[smoothing], binary=binary), weights, suspects)
     return PreparedLabels(features, labels, weights, suspects)
 
 
@@ -178,8 +176,7 @@ def out_of_sample_probabilities(
         probabilities[fold.held_out] = _judge(*train, features.iloc[fold.held_out], seed=seed)
     if np.isnan(probabilities).any():
         raise LabelPipelineError(
-            f"{int(np.isnan(probabilities).any(axis=1).sum())} rows are held out by no fold; expected each "
-            "once."
+            f"{int(np.isnan(probabilities).any(axis=1).sum())} rows are held out by no fold; expected each once."
         )
     return pd.DataFrame(probabilities, index=labels.index, columns=classes)
 
@@ -195,13 +192,11 @@ def find_suspects(labels: pd.Series, probabilities: pd.DataFrame, class_cap: flo
     Returns:
         One flag per row.
     """
-    from cleanlab.filter import find_label_issues  # type: ignore[import-untyped]
+    from cleanlab.filter import find_label_issues
 
     numbers = np.searchsorted(probabilities.columns.to_numpy(), labels.to_numpy())
     # Any other n_jobs forks a pool, and beside live gRPC threads the children hang for ever (incident 17.5).
-    ranked = find_label_issues(
-        numbers, probabilities.to_numpy(), return_indices_ranked_by="self_confidence", n_jobs=1
-    )
+    ranked = find_label_issues(numbers, probabilities.to_numpy(), return_indices_ranked_by="self_confidence", n_jobs=1)
     suspects = np.zeros(len(labels), dtype=bool)
     for number in range(probabilities.shape[1]):
         of_class = ranked[numbers[ranked] == number]
@@ -294,10 +289,6 @@ def _check_values(features: pd.DataFrame, labels: pd.Series, weights: pd.Series,
             f"labels {classes} of an integer type."
         )
     if labels.nunique() < 2:
-        raise LabelPipelineError(
-            f"every label is {labels.iloc[0] if len(labels) else 'absent'}; expected two classes."
-        )
+        raise LabelPipelineError(f"every label is {labels.iloc[0] if len(labels) else 'absent'}; expected two classes.")
     if not (np.isfinite(weights) & (weights > 0)).all():
-        raise LabelPipelineError(
-            f"the smallest weight is {weights.min()}; expected positive, finite weights."
-        )
+        raise LabelPipelineError(f"the smallest weight is {weights.min()}; expected positive, finite weights.")

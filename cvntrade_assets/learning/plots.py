@@ -73,9 +73,7 @@ def reliability_diagram(
         _draw_reliability(above, labels, calibrated, bins, "after", AFTER),
     )
     for values, colour in ((raw_scores, BEFORE), (calibrated, AFTER)):
-        below.hist(
-            values, bins=np.linspace(0, right, HISTOGRAM_BARS + 1).tolist(), histtype="step", color=colour
-        )
+        below.hist(values, bins=np.linspace(0, right, HISTOGRAM_BARS + 1).tolist(), histtype="step", color=colour)
     above.set(xlim=(0, right), ylim=(0, right), ylabel="share of BUY labels")
     below.set(xlim=(0, right), xlabel="predicted probability of BUY", ylabel="rows")
     above.tick_params(labelbottom=False)
@@ -150,9 +148,7 @@ def label_timeline(labels: pd.DataFrame, slices: pd.Series[Any], *, crypto: str,
     _shade_slices(axes, slices)
     for name, colour in LINE_COLOURS.items():
         style = (0, (4, 2)) if name == "BUY" else "-"
-        axes.plot(
-            _naive(shares.index), shares[name], color=colour, linewidth=1.3, linestyle=style, label=name
-        )
+        axes.plot(_naive(shares.index), shares[name], color=colour, linewidth=1.3, linestyle=style, label=name)
     buy_rate = float((labels["label"] == 1).mean())
     axes.axhline(buy_rate, color=BASELINE, linewidth=1, linestyle="--", label=f"buy rate {buy_rate:.3f}")
     axes.set(ylim=(0, 1), ylabel=f"share of labels per {'day' if by_day else 'week'}")
@@ -194,9 +190,7 @@ def _draw_always_buy(axes: Axes, buy_rate: float) -> None:
     """Draw the point of always saying BUY and the curve of all points with its F1."""
     baseline = scores.baseline_f1(buy_rate)
     recall = np.linspace(baseline / 2.0, 1.0, 200)[1:]
-    axes.plot(
-        recall, baseline * recall / (2.0 * recall - baseline), color=BASELINE, linewidth=1, linestyle=":"
-    )
+    axes.plot(recall, baseline * recall / (2.0 * recall - baseline), color=BASELINE, linewidth=1, linestyle=":")
     axes.plot(
         1.0,
         buy_rate,
@@ -267,9 +261,7 @@ def _finish(figure: Figure, axes: Axes, name: str, crypto: str, market: str) -> 
     """Title the plot and return it as PNG, the same bytes for the same drawing."""
     simulated = market == "simulated"
     place = "SIMULATED market" if simulated else market
-    axes.set_title(
-        f"{name} · {crypto} · {place}", fontsize=10, color=WARNING if simulated else INK, loc="left"
-    )
+    axes.set_title(f"{name} · {crypto} · {place}", fontsize=10, color=WARNING if simulated else INK, loc="left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -82,6 +82,9 @@ class TestReport:
     fn: int
     tp: int
 
+    # pytest takes classes named Test… for tests.
+    __test__ = False
+
     @property
     def confusion(self) -> scores.Confusion:
         """The four outcome counts together."""

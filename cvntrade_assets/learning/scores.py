@@ -63,9 +63,7 @@ def block_length(horizon: pd.Timedelta, interval: pd.Timedelta) -> int:
 def baseline_f1(buy_rate: float) -> float:
     """F1 of always saying BUY when a share `buy_rate` of the labels is BUY: 2p / (1 + p)."""
     if not 0.0 <= buy_rate <= 1.0:
-        raise ScoreError(
-            f"a buy rate is a share within [0, 1], not {buy_rate}; pass the mean of the hard labels"
-        )
+        raise ScoreError(f"a buy rate is a share within [0, 1], not {buy_rate}; pass the mean of the hard labels")
     return 2.0 * buy_rate / (1.0 + buy_rate)
 
 
@@ -134,9 +132,7 @@ def pr_auc_lift(labels: Values, scores: Values) -> float:
     return pr_auc(labels, scores) - float(np.mean(_hard_labels(labels)))
 
 
-def chance_pr_auc(
-    labels: Values, scores: Values, *, block: int, seed: int, n_shifts: int = DEFAULT_SHIFTS
-) -> float:
+def chance_pr_auc(labels: Values, scores: Values, *, block: int, seed: int, n_shifts: int = DEFAULT_SHIFTS) -> float:
     """Mean average precision when the scores are torn from their labels by circular shifts in time.
 
     A shift keeps how labels overlap and how scores persist and breaks only the link between the two, so the
@@ -263,9 +259,7 @@ def _block_rows(n: int, block: int, n_boot: int, seed: int) -> Integers:
     """Row positions of each resample, shape (n_boot, n): blocks joined and cut to length n."""
     _positive("block", block)
     if block > n:
-        raise ScoreError(
-            f"a block of {block} rows does not fit into {n} rows; pass a shorter block or more rows"
-        )
+        raise ScoreError(f"a block of {block} rows does not fit into {n} rows; pass a shorter block or more rows")
     blocks = -(-n // block)
     starts = np.random.default_rng(seed).integers(0, n - block + 1, size=(n_boot, blocks))
     rows = starts[:, :, np.newaxis] + np.arange(block)
@@ -304,9 +298,7 @@ def _truth_and_probabilities(labels: Values, probabilities: Values) -> tuple[Flo
     outside = (probability < 0.0) | (probability > 1.0)
     if outside.any():
         row = int(np.argmax(outside))
-        raise ScoreError(
-            f"probability {probability[row]} at row {row} is outside [0, 1]; calibrate scores first"
-        )
+        raise ScoreError(f"probability {probability[row]} at row {row} is outside [0, 1]; calibrate scores first")
     return truth, probability
 
 

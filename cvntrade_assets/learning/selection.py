@@ -75,9 +75,7 @@ def select_features(
     ranks = _standard_ranks(features.to_numpy())
     alive = np.flatnonzero(ranks.any(axis=0))
     if not len(alive):
-        raise UnusableSelectionError(
-            "every feature is constant over the train slice; check the candles behind it"
-        )
+        raise UnusableSelectionError("every feature is constant over the train slice; check the candles behind it")
     reasons = {int(i): "constant" for i in range(features.shape[1]) if i not in set(alive)}
     duplicates = _duplicates(ranks, alive, _standard_ranks(training.targets[["label"]].to_numpy())[:, 0])
     reasons |= {i: f"near-duplicate of {features.columns[of]}" for i, of in duplicates.items()}
@@ -94,17 +92,13 @@ def select_features(
 def _refuse_unusable(training: TrainingSet, max_features: int) -> None:
     slices = sorted(training.targets["slice"].astype(str).unique())
     if slices != ["train"]:
-        raise UnusableSelectionError(
-            f"features are selected on the train slice only, but these rows are of {slices}"
-        )
+        raise UnusableSelectionError(f"features are selected on the train slice only, but these rows are of {slices}")
     if max_features < 1:
         raise UnusableSelectionError(f"max_features is {max_features}; it must be at least 1")
     if training.targets["label"].nunique() < 2:
         raise UnusableSelectionError("the train slice holds a single class; widen it or change the barriers")
     if not np.isfinite(training.features.to_numpy()).all():
-        raise UnusableSelectionError(
-            "a feature of the train slice is not finite; the features check names which"
-        )
+        raise UnusableSelectionError("a feature of the train slice is not finite; the features check names which")
 
 
 def _standard_ranks(values: NDArray[np.generic]) -> NDArray[np.float32]:

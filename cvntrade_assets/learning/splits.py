@@ -68,9 +68,7 @@ def slice_starts(candle_times: pd.DatetimeIndex, fractions: SliceFractions) -> p
     ends = accumulate(astuple(fractions)[:-1])
     positions = [0, *(round(len(candle_times) * end) for end in ends), len(candle_times)]
     if any(start >= end for start, end in pairwise(positions)):
-        raise UnusableSplitError(
-            f"{len(candle_times)} candles are too few for four slices; load a longer history"
-        )
+        raise UnusableSplitError(f"{len(candle_times)} candles are too few for four slices; load a longer history")
     return candle_times[positions[:-1]]
 
 
@@ -119,9 +117,7 @@ def four_slices(
     return pd.Series(pd.Categorical.from_codes(number[kept], dtype=SLICE_DTYPE), times[kept], name="slice")
 
 
-def purged_folds(
-    entry_time: pd.Series, exit_time: pd.Series, n_folds: int, embargo: pd.Timedelta
-) -> list[Fold]:
+def purged_folds(entry_time: pd.Series, exit_time: pd.Series, n_folds: int, embargo: pd.Timedelta) -> list[Fold]:
     """Cut rows into contiguous held-out blocks, each with the training rows that share nothing with it.
 
     Every row is held out exactly once. A block lasts from its first entry to its last exit; a row outside it
@@ -148,9 +144,7 @@ def purged_folds(
             f"{len(entry)} rows cannot be cut into {n_folds} folds; at least 2 folds and a row each"
         )
     if not entry.is_monotonic_increasing or (exit_ < entry).any():
-        raise UnusableSplitError(
-            "rows must be in order of entry_time, and no exit_time may precede its entry_time"
-        )
+        raise UnusableSplitError("rows must be in order of entry_time, and no exit_time may precede its entry_time")
     blocks = np.array_split(np.arange(len(entry)), n_folds)
     return [Fold(_clear_of(block, entry, exit_, embargo), block) for block in blocks]
 
@@ -187,9 +181,7 @@ def slice_overlaps(targets: pd.DataFrame) -> pd.DataFrame:
     """
     spans = targets[["slice", "entry_time", "exit_time"]]
     if spans.isna().to_numpy().any():
-        raise UnusableSplitError(
-            "targets hold a missing slice, entry_time or exit_time; rebuild the training set"
-        )
+        raise UnusableSplitError("targets hold a missing slice, entry_time or exit_time; rebuild the training set")
     found = [spans.iloc[:0].assign(other="", other_first_entry=_NEVER, other_last_entry=_NEVER)]
     for name, rows in spans.groupby("slice", observed=True):
         first, last = rows["entry_time"].min(), rows["entry_time"].max()

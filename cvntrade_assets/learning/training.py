@@ -219,9 +219,7 @@ def encode_targets(
 
 def _check_shares(labels: pd.DataFrame, objective: Objective) -> npt.NDArray[np.float64]:
     if objective != "softprob":
-        raise ModelContractError(
-            f"Class probabilities were given to objective {objective!r}; it takes a Series."
-        )
+        raise ModelContractError(f"Class probabilities were given to objective {objective!r}; it takes a Series.")
     difference = first_difference(CLASSES, list(labels.columns))
     if difference is not None:
         raise ModelContractError(f"The columns of the class probabilities are wrong: {difference}.")
@@ -251,18 +249,14 @@ def check_hard(labels: Labels, objective: Objective) -> None:
         )
 
 
-def check_rows(
-    role: str, features: pd.DataFrame, labels: Labels | pd.DataFrame, weights: Labels | None
-) -> None:
+def check_rows(role: str, features: pd.DataFrame, labels: Labels | pd.DataFrame, weights: Labels | None) -> None:
     """Features are a finite frame, and labels and weights have exactly its index.
 
     Raises:
         ModelContractError: says which argument, `{role}_X` and so on, does not fit and where.
     """
     if not isinstance(features, pd.DataFrame):
-        raise ModelContractError(
-            f"{role}_X is a {type(features).__name__}; expected a DataFrame with named columns."
-        )
+        raise ModelContractError(f"{role}_X is a {type(features).__name__}; expected a DataFrame with named columns.")
     for name, other in ((f"{role}_y", labels), (f"{role}_weight", weights)):
         if other is not None and not features.index.equals(other.index):
             raise ModelContractError(
@@ -270,9 +264,7 @@ def check_rows(
                 "expected one label and one weight per row, in the same order."
             )
     if weights is not None and not (np.isfinite(weights.to_numpy()) & (weights.to_numpy() > 0)).all():
-        raise ModelContractError(
-            f"{role}_weight has values that are not positive and finite; expected only such."
-        )
+        raise ModelContractError(f"{role}_weight has values that are not positive and finite; expected only such.")
     _check_finite(f"{role}_X", features)
 
 

@@ -40,9 +40,7 @@ class TrainingSet:
     def __post_init__(self) -> None:
         missing = [name for name in TARGET_COLUMNS if name not in self.targets.columns]
         if missing:
-            raise UnusableTrainingSetError(
-                f"targets lack the column(s) {missing}; expected {list(TARGET_COLUMNS)}"
-            )
+            raise UnusableTrainingSetError(f"targets lack the column(s) {missing}; expected {list(TARGET_COLUMNS)}")
         if not self.features.index.equals(self.targets.index):
             raise UnusableTrainingSetError(
                 f"features ({len(self.features)} rows) and targets ({len(self.targets)} rows) are not of the "

@@ -39,8 +39,6 @@ TuningObjective: TypeAlias = Literal["precision_recall_auc", "f1_binary"]
 OnTrial: TypeAlias = Callable[[int, int, float], None]
 Fit: TypeAlias = Callable[[], HeldOut]
 
-DEFAULT_ROUNDS = 400
-DEFAULT_PATIENCE = 15
 STARTUP_TRIALS = 10
 """Trials drawn at random before TPE has something to model; its own default."""
 
@@ -69,19 +67,6 @@ class SearchRange:
     def __post_init__(self) -> None:
         if not self.low <= self.high or (self.log and self.low <= 0):
             raise TuningError(f"{self} is empty, or logarithmic and not positive; expected low <= high.")
-
-
-DEFAULT_SEARCH_SPACE: Mapping[str, SearchRange] = {
-    "max_depth": SearchRange(2, 6, integer=True),
-    "learning_rate": SearchRange(0.02, 0.3, log=True),
-    "min_child_weight": SearchRange(1.0, 50.0, log=True),
-    "subsample": SearchRange(0.5, 1.0),
-    "colsample_bytree": SearchRange(0.1, 0.8),
-    "reg_lambda": SearchRange(0.1, 100.0, log=True),
-    "reg_alpha": SearchRange(0.001, 10.0, log=True),
-    "gamma": SearchRange(0.0, 5.0),
-}
-"""For one to two thousand weakly predictable rows: shallow trees, strong penalties, few columns a tree."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +98,11 @@ def tune(
     n_trials: int,
     n_folds: int,
     objective: TuningObjective,
-    search_space: Mapping[str, SearchRange] = DEFAULT_SEARCH_SPACE,
+    search_space: Mapping[str, SearchRange],
     fixed_params: Params | None = None,
     loss: Loss = Loss("logistic"),  # noqa: B008
-    rounds: int = DEFAULT_ROUNDS,
-    early_stopping_rounds: int = DEFAULT_PATIENCE,
+    rounds: int,
+    early_stopping_rounds: int,
     seed: int,
     workers: int,
     embargo: pd.Timedelta,
@@ -267,9 +252,7 @@ def _fits(data: FoldData, workers: int) -> Iterator[Callable[[Params, int], Fit]
         fitter = FoldFitter(data)
         yield lambda candidate, fold: partial(fitter.fit, candidate, fold)
         return
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(data,)
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(data,))
     try:
         for _ in range(workers):  # Start them all now: they load XGBoost while this process loads Optuna.
             pool.submit(worker_ready)

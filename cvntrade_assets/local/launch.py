@@ -28,7 +28,7 @@ def _webserver(port: int) -> None:
     from dagster_webserver.cli import main as webserver
 
     _wait_for(port)
-    webserver()
+    webserver()  # type: ignore[no-untyped-call]
 
 
 def _daemon(port: int) -> None:
@@ -58,9 +58,7 @@ def _wait_for(port: int) -> None:
             if connection.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(POLL_SECONDS)
-    raise SystemExit(
-        f"No code server on port {port} within {WAIT_SECONDS:.0f} s; see code-server.log beside this log."
-    )
+    raise SystemExit(f"No code server on port {port} within {WAIT_SECONDS:.0f} s; see code-server.log beside this log.")
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def _database(environment: Mapping[str, str]) -> Database | None:
     missing = [name for name in ("CVN_PG_USER", "CVN_PG_PASSWORD") if not environment.get(name)]
     if missing:
         raise OptionError(
-            f"CVN_PG_HOST names the PostgreSQL at {host}, and {' and '.join(missing)} is not set: set it "
-            "too, or leave CVN_PG_HOST out to have a PostgreSQL started for you."
+            f"CVN_PG_HOST names the PostgreSQL at {host} without {' and without '.join(missing)}: set that too, "
+            "or leave CVN_PG_HOST out to have a PostgreSQL started for you."
         )
     port = _port(environment, "CVN_PG_PORT", 5432)
     return Database(host, port, environment["CVN_PG_USER"], environment["CVN_PG_PASSWORD"])

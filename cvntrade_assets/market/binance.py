@@ -167,9 +167,7 @@ def _nanoseconds(times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """
     outside = (times < 0) | (times > _LATEST_TIME)
     if outside.any():
-        raise ImpossibleCandles(
-            f"time {times[outside][0]} is neither milliseconds nor microseconds since 1970"
-        )
+        raise ImpossibleCandles(f"time {times[outside][0]} is neither milliseconds nor microseconds since 1970")
     return times * np.where(times > _FIRST_MICROSECONDS, 1_000, 1_000_000)
 
 
@@ -212,9 +210,7 @@ def _read_member(archive: zipfile.ZipFile, csv_name: str, zip_bytes: int) -> byt
         raise BadArchive(f"{csv_name} is compressed by method {member.compress_type}: expected deflate")
     limit = min(MAX_CSV_BYTES, MAX_CSV_RATIO * zip_bytes)
     if member.file_size > limit:
-        raise BadArchive(
-            f"a bomb: {zip_bytes} bytes claim to unpack to {member.file_size}, more than {limit}"
-        )
+        raise BadArchive(f"a bomb: {zip_bytes} bytes claim to unpack to {member.file_size}, more than {limit}")
     with archive.open(member) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
@@ -256,9 +252,7 @@ def _header_lines(csv: bytes) -> int:
 def _check_month(candles: pd.DataFrame, expected_name: str) -> None:
     named = _ARCHIVE_NAME.fullmatch(expected_name)
     if named is None:
-        raise ValueError(
-            f"{expected_name!r} is no archive month: expected a name such as BTCUSDT-30m-2025-01.zip"
-        )
+        raise ValueError(f"{expected_name!r} is no archive month: expected a name such as BTCUSDT-30m-2025-01.zip")
     start, end = month_span(named[1])
     if candles.empty:
         raise BadArchive("the CSV holds no candle")
@@ -268,16 +262,12 @@ def _check_month(candles: pd.DataFrame, expected_name: str) -> None:
 
 def _rest_rows(payload: object) -> Sequence[list[Any]]:
     if not isinstance(payload, list):
-        raise BadAnswer(
-            f"the answer is {type(payload).__name__} {str(payload)[:80]!r}: expected an array of candles"
-        )
+        raise BadAnswer(f"the answer is {type(payload).__name__} {str(payload)[:80]!r}: expected an array of candles")
     for at, row in enumerate(payload):
         if not isinstance(row, list) or len(row) != FIELDS:
             raise BadAnswer(f"candle {at} of the answer is {str(row)[:80]!r}: expected an array of {FIELDS}")
         if type(row[0]) is not int or type(row[_CLOSE_TIME]) is not int:
-            raise BadAnswer(
-                f"candle {at} has times {row[0]!r}, {row[_CLOSE_TIME]!r}: expected integer milliseconds"
-            )
+            raise BadAnswer(f"candle {at} has times {row[0]!r}, {row[_CLOSE_TIME]!r}: expected integer milliseconds")
         if not all(isinstance(row[at_number], str) for at_number in _NUMBER_FIELDS):
             raise BadAnswer(f"candle {at} has numbers {row[1:_CLOSE_TIME]!r}: expected strings")
     return payload

@@ -43,9 +43,7 @@ class ImpossibleCandles(ValueError):
     def __init__(self, complaint: str, rows: pd.DataFrame | None = None) -> None:
         self.complaint = complaint
         self.rows = empty_candles() if rows is None else rows
-        shown = (
-            "" if rows is None else f" in {len(rows)} candles, the first of them:\n{rows.head(_SHOWN_ROWS)}"
-        )
+        shown = "" if rows is None else f" in {len(rows)} candles, the first of them:\n{rows.head(_SHOWN_ROWS)}"
         super().__init__(f"impossible candles: {complaint}{shown}")
 
 
@@ -146,9 +144,7 @@ def merge_candles(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([kept, new]).sort_index() if len(kept) else new
 
 
-def resample_candles(
-    fine: pd.DataFrame, fine_interval: pd.Timedelta, coarse_interval: pd.Timedelta
-) -> pd.DataFrame:
+def resample_candles(fine: pd.DataFrame, fine_interval: pd.Timedelta, coarse_interval: pd.Timedelta) -> pd.DataFrame:
     """Candles of `coarse_interval` made of the candles of `fine_interval` that exist.
 
     A coarse candle is complete only when all its constituents are present and complete; with none present it
@@ -159,9 +155,7 @@ def resample_candles(
     """
     ratio, rest = divmod(coarse_interval.value, fine_interval.value)
     if rest or ratio < 1:
-        raise ValueError(
-            f"cannot make {coarse_interval} candles of {fine_interval} candles: not a whole multiple"
-        )
+        raise ValueError(f"cannot make {coarse_interval} candles of {fine_interval} candles: not a whole multiple")
     if fine.empty:
         return empty_candles()
     fine_opens = _nanoseconds(pd.DatetimeIndex(fine.index))
@@ -189,11 +183,7 @@ def check_candles(candles: pd.DataFrame, interval: pd.Timedelta) -> None:
 
 def _check_shape(candles: pd.DataFrame) -> None:
     index = candles.index
-    if (
-        not isinstance(index, pd.DatetimeIndex)
-        or str(index.dtype) != INDEX_DTYPE
-        or index.name != "open_time"
-    ):
+    if not isinstance(index, pd.DatetimeIndex) or str(index.dtype) != INDEX_DTYPE or index.name != "open_time":
         raise ImpossibleCandles(
             f"index {index.name!r} is {index.dtype}: expected a DatetimeIndex 'open_time', {INDEX_DTYPE}"
         )

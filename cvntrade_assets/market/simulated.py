@@ -163,9 +163,7 @@ class SimulatedMarket:
         if self.seed < 0:
             raise SimulationError(f"simulated market: seed is {self.seed}, expected 0 or more")
         if not (math.isfinite(self.signal) and self.signal >= 0):
-            raise SimulationError(
-                f"simulated market: signal is {self.signal}, expected 0 (nothing to learn) or above"
-            )
+            raise SimulationError(f"simulated market: signal is {self.signal}, expected 0 (nothing to learn) or above")
 
     def candles(self, symbol: str, timeframe: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         """Candles that open at or after `start` and have closed at `end`: no gaps, all complete.
@@ -200,9 +198,7 @@ class SimulatedMarket:
     def _fine_candles(self, symbol: str, first: int, last: int) -> pd.DataFrame:
         blocks = -(-last // (_BLOCK * _FINES))
         path = _fine_path(self.seed, symbol, self.signal, blocks)[:, first:last]
-        index = pd.date_range(
-            EPOCH + first * _FINE, periods=last - first, freq=_FINE, name="open_time", unit="ns"
-        )
+        index = pd.date_range(EPOCH + first * _FINE, periods=last - first, freq=_FINE, name="open_time", unit="ns")
         columns = dict(zip(("open", "high", "low", "close", "volume"), path.copy(), strict=True))
         frame = pd.DataFrame(columns, index=index).assign(complete=True)
         frame.index.freq = None  # type: ignore[attr-defined]
@@ -232,9 +228,7 @@ def _check_request(symbol: str, timeframe: str, start: pd.Timestamp, end: pd.Tim
     if not symbol:
         raise SimulationError("simulated market: the symbol is empty, expected a name such as BTCUSDT")
     if timeframe_delta(timeframe) % _FINE:
-        raise SimulationError(
-            f"simulated market: {timeframe} candles are not made of {FINE_TIMEFRAME} candles"
-        )
+        raise SimulationError(f"simulated market: {timeframe} candles are not made of {FINE_TIMEFRAME} candles")
     if start.tzinfo is None or end.tzinfo is None:
         raise SimulationError(f"simulated market: window {start} to {end} has no timezone, expected UTC")
     if start < EPOCH or end > HORIZON:
@@ -356,9 +350,7 @@ def _excess_trend(closes: Floats, t: int, price: float) -> float:
 
 
 @njit(cache=True)
-def _unit_path(
-    steps: Floats, scales: Floats, uniforms: Floats, jump_after: int, jump: float, unit: Floats
-) -> None:
+def _unit_path(steps: Floats, scales: Floats, uniforms: Floats, jump_after: int, jump: float, unit: Floats) -> None:
     """Write high, low and close of six 5-minute candles, in ATR from the open of the half hour, into `unit`.
 
     The extremes between the ends of a step are those of a Brownian bridge (Glasserman 2003, section 6.4).

@@ -34,10 +34,7 @@ def average_true_range(candles: pd.DataFrame, window: int = ATR_WINDOW) -> pd.Se
     """
     if window < 1:
         raise ValueError(f"ATR window is {window}: expected at least 1 candle")
-    prices = {
-        name: np.ascontiguousarray(candles[name].to_numpy(dtype=np.float64))
-        for name in ("high", "low", "close")
-    }
+    prices = {name: np.ascontiguousarray(candles[name].to_numpy(dtype=np.float64)) for name in ("high", "low", "close")}
     for name, values in prices.items():
         finite = np.isfinite(values)
         if not finite.all():

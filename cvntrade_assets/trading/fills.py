@@ -127,16 +127,12 @@ def candle_arrays(candles: pd.DataFrame, interval: pd.Timedelta) -> CandleArrays
     """
     step = interval.as_unit("ns").value
     if step <= 0:
-        raise ValueError(
-            f"interval is {interval}: expected a positive duration, the timeframe of the candles"
-        )
+        raise ValueError(f"interval is {interval}: expected a positive duration, the timeframe of the candles")
     index = candles.index
     if not isinstance(index, pd.DatetimeIndex) or str(index.dtype) != "datetime64[ns, UTC]":
         raise CandlesError(f"candles: index has dtype {index.dtype}: expected datetime64[ns, UTC] open times")
     times = np.ascontiguousarray(index.to_numpy(dtype="datetime64[ns]")).view(np.int64)
-    open_, high, low, close = (
-        np.ascontiguousarray(candles[name].to_numpy(dtype=np.float64)) for name in _PRICES
-    )
+    open_, high, low, close = (np.ascontiguousarray(candles[name].to_numpy(dtype=np.float64)) for name in _PRICES)
     if (bad := _first_off_grid(times, step)) >= 0:
         raise CandlesError(
             f"candles: {index[bad]} follows {index[bad - 1]}: expected open times that advance by "
@@ -169,9 +165,7 @@ def walk_signals(
     """
     horizon = _checked_walk(arrays, atr, pte, side)
     if len(signals) and not (signals.min() >= 0 and signals.max() < len(arrays)):
-        raise ValueError(
-            f"signals span positions {signals.min()} to {signals.max()}: expected 0 to {len(arrays) - 1}"
-        )
+        raise ValueError(f"signals span positions {signals.min()} to {signals.max()}: expected 0 to {len(arrays) - 1}")
     exits = Exits.of_size(len(signals))
     _walk_signals(
         *arrays.columns(),
@@ -313,9 +307,7 @@ def walk_to_exit(
             return TIMEOUT, i, open_[i], True, False
         # Opens lie within low..high: a candle that stays strictly between the barriers needs no second look.
         if low[i] <= lower or high[i] >= upper:
-            kind, price, at_open, ambiguous = exit_in_candle(
-                open_[i], high[i], low[i], stop, target, side, i == entry
-            )
+            kind, price, at_open, ambiguous = exit_in_candle(open_[i], high[i], low[i], stop, target, side, i == entry)
             return kind, i, price, at_open, ambiguous
         if open_time[i] + interval == deadline:
             return TIMEOUT, i, close[i], False, False

@@ -54,9 +54,7 @@ class PTE:
         """
         found = _SPELLING.fullmatch(text)
         if found is None:
-            raise PteError(
-                f"{text!r} is not a PTE: expected H<1..6>_SL<multiple>_TP<multiple>, like H4_SL1.0_TP2.0"
-            )
+            raise PteError(f"{text!r} is not a PTE: expected H<1..6>_SL<multiple>_TP<multiple>, like H4_SL1.0_TP2.0")
         return cls(int(found[1]), float(found[2]), float(found[3]))
 
     def __str__(self) -> str:
@@ -94,9 +92,7 @@ class PteGrid:
         targets = tuple(_checked_multiple("take_profit", value) for value in self.take_profits)
         for name, axis in (("horizon_hours", hours), ("stop_losses", stops), ("take_profits", targets)):
             if not axis or any(low >= high for low, high in pairwise(axis)):
-                raise PteError(
-                    f"PTE grid: {name} is {axis}: expected at least one value, strictly increasing"
-                )
+                raise PteError(f"PTE grid: {name} is {axis}: expected at least one value, strictly increasing")
             object.__setattr__(self, name, axis)
 
     def __len__(self) -> int:

@@ -189,15 +189,11 @@ def assert_no_look_ahead(candles: pd.DataFrame, noise: pd.DataFrame, t: int, *, 
     """Candles after t become noise; what ended by t must not notice."""
     prices = ["open", "high", "low", "close"]
     mixed = candles.copy()
-    mixed.iloc[t + 1 :, [mixed.columns.get_loc(name) for name in prices]] = noise[prices].to_numpy()[
-        t + 1 : len(mixed)
-    ]
+    mixed.iloc[t + 1 :, [mixed.columns.get_loc(name) for name in prices]] = noise[prices].to_numpy()[t + 1 : len(mixed)]
     pte = PTE(4, 1.0, 2.0)
     before, after = (
         labels[labels["exit_time"] <= candles.index[t]]
-        for labels in (
-            label_candles(each, pte, interval=INTERVAL, binary=binary) for each in (candles, mixed)
-        )
+        for labels in (label_candles(each, pte, interval=INTERVAL, binary=binary) for each in (candles, mixed))
     )
     assert len(before) > 0
     pd.testing.assert_frame_equal(before, after)
@@ -205,9 +201,7 @@ def assert_no_look_ahead(candles: pd.DataFrame, noise: pd.DataFrame, t: int, *, 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), t=st.integers(60, 298), gap=st.integers(0, 20), binary=st.booleans())
-def test_no_look_ahead_on_random_candles(
-    random_candles: Candles, seed: int, t: int, gap: int, binary: bool
-) -> None:
+def test_no_look_ahead_on_random_candles(random_candles: Candles, seed: int, t: int, gap: int, binary: bool) -> None:
     candles = random_candles(300, seed)
     candles = candles.drop(candles.index[t - 5 : t - 5 + gap])
     assert_no_look_ahead(candles, random_candles(300, seed + 1), min(t, len(candles) - 2), binary=binary)
@@ -215,9 +209,7 @@ def test_no_look_ahead_on_random_candles(
 
 @pytest.mark.parametrize("t", [100, 700, 1200])
 @pytest.mark.parametrize("binary", [True, False])
-def test_no_look_ahead_on_real_candles(
-    real_candles: Candles, random_candles: Candles, t: int, binary: bool
-) -> None:
+def test_no_look_ahead_on_real_candles(real_candles: Candles, random_candles: Candles, t: int, binary: bool) -> None:
     candles = real_candles("ETHUSDT", start="2024-01-01", end="2024-02-01")
     assert_no_look_ahead(candles, random_candles(len(candles), seed=t), t, binary=binary)
 
@@ -261,18 +253,14 @@ def test_the_grid_is_one_by_one_on_coarse_candles(data: st.DataObject) -> None:
     candles = after_signal(*rows)
     candles.index = START + INTERVAL * np.concatenate([np.arange(SIGNAL + 1), SIGNAL + np.cumsum(steps)])
     grid = PteGrid((1, 2, 4), (0.5, 1.0, 2.0), (1.0, 2.0))
-    assert_grid_is_one_by_one(
-        candles.set_index(candles.index.as_unit("ns")), candles.index.as_unit("ns"), grid
-    )
+    assert_grid_is_one_by_one(candles.set_index(candles.index.as_unit("ns")), candles.index.as_unit("ns"), grid)
 
 
 @pytest.mark.parametrize(
     ("symbol", "start", "end"),
     [("SOLUSDT", "2024-05-01", "2024-06-01"), ("ADAUSDT", "2024-11-25", "2025-01-08")],
 )
-def test_the_grid_is_one_by_one_on_real_candles(
-    real_candles: Candles, symbol: str, start: str, end: str
-) -> None:
+def test_the_grid_is_one_by_one_on_real_candles(real_candles: Candles, symbol: str, start: str, end: str) -> None:
     candles = real_candles(symbol, start=start, end=end)
     assert_grid_is_one_by_one(candles, candles.index, GRID)
 

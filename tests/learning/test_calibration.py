@@ -39,9 +39,7 @@ def make_slice(n: int = 2_000, slope: float = 0.5, seed: int = 0) -> tuple[pd.Se
 def train_on_smoothed_labels(seed: int = 0):
     """Train on labels that the pipeline smoothed aggressively; return the calibration slice."""
     rng = np.random.default_rng(seed)
-    features = pd.DataFrame(
-        rng.normal(size=(1_400, 4)).astype(np.float32), index=times(1_400), columns=list("abcd")
-    )
+    features = pd.DataFrame(rng.normal(size=(1_400, 4)).astype(np.float32), index=times(1_400), columns=list("abcd"))
     labels = pd.Series((rng.random(1_400) < expit(-1 + features["a"])).astype(np.int8), features.index)
     train, valid, held = (slice(0, 600), slice(600, 900), slice(900, 1_400))
     entry = features.index.to_series() + pd.Timedelta("30min")
@@ -181,9 +179,7 @@ def slow_isotonic(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Least squares over non-decreasing values: the largest lower average (max over start, min over end)."""
     order = np.argsort(scores)
     y, n = labels[order], len(labels)
-    fitted = np.array(
-        [max(min(y[a:b].mean() for b in range(i + 1, n + 1)) for a in range(i + 1)) for i in range(n)]
-    )
+    fitted = np.array([max(min(y[a:b].mean() for b in range(i + 1, n + 1)) for a in range(i + 1)) for i in range(n)])
     result = np.empty(n)
     result[order] = fitted
     return result
@@ -262,9 +258,7 @@ def every_threshold(probability: np.ndarray, value) -> tuple[float, float]:
 @pytest.mark.parametrize("method", ["none", "sigmoid", "isotonic"])
 def test_expected_value_threshold_against_all_thresholds(method: str):
     scores, labels, returns = make_slice(2_000, slope=1.0)
-    fitted = cal.calibrate(
-        scores, labels, returns, method=method, **OPTIONS | {"threshold_method": "expected_value"}
-    )
+    fitted = cal.calibrate(scores, labels, returns, method=method, **OPTIONS | {"threshold_method": "expected_value"})
     probability = cal.apply_calibration(fitted, scores).to_numpy()
     net = returns.to_numpy() - 0.002
 
@@ -311,21 +305,15 @@ def test_equal_values_take_the_highest_threshold():
     index = times(1_000)
     scores = pd.Series(np.linspace(0.999, 0.001, 1_000), index)
     labels = pd.Series((np.arange(1_000) < 100).astype(int), index)
-    returns = pd.Series(
-        np.where(np.arange(1_000) < 100, 0.01, np.where(np.arange(1_000) < 400, 0.0, -0.01)), index
-    )
-    fitted = cal.calibrate(
-        scores, labels, returns, method="none", threshold_method="expected_value", cost=0.0, seed=0
-    )
+    returns = pd.Series(np.where(np.arange(1_000) < 100, 0.01, np.where(np.arange(1_000) < 400, 0.0, -0.01)), index)
+    fitted = cal.calibrate(scores, labels, returns, method="none", threshold_method="expected_value", cost=0.0, seed=0)
     assert (scores >= fitted.threshold).sum() == 100
 
 
 def test_a_few_lucky_rows_set_no_threshold():
     scores, labels, returns = make_slice(500)
     lucky = returns.mask(scores.rank() > 480, 0.5).where(scores.rank() > 480, -0.5)
-    fitted = cal.calibrate(
-        scores, labels, lucky, method="none", threshold_method="expected_value", cost=0.0, seed=0
-    )
+    fitted = cal.calibrate(scores, labels, lucky, method="none", threshold_method="expected_value", cost=0.0, seed=0)
     said = (scores >= fitted.threshold).sum()
     assert said == 0 or said >= cal.MINIMUM_PREDICTED_BUYS
 
@@ -333,9 +321,7 @@ def test_a_few_lucky_rows_set_no_threshold():
 def test_the_cost_raises_the_threshold():
     scores, labels, returns = make_slice(4_000, slope=1.0)
     cheap, dear = (
-        cal.calibrate(
-            scores, labels, returns, method="sigmoid", threshold_method="expected_value", cost=cost, seed=0
-        )
+        cal.calibrate(scores, labels, returns, method="sigmoid", threshold_method="expected_value", cost=cost, seed=0)
         for cost in (0.0, 0.004)
     )
     assert cheap.threshold < dear.threshold

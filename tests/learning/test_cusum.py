@@ -16,9 +16,7 @@ Candles = Callable[..., pd.DataFrame]
 
 
 def closes(*log_prices: float) -> pd.DataFrame:
-    index = pd.date_range(
-        "2024-01-01", periods=len(log_prices), freq="30min", tz="UTC", name="open_time", unit="ns"
-    )
+    index = pd.date_range("2024-01-01", periods=len(log_prices), freq="30min", tz="UTC", name="open_time", unit="ns")
     return pd.DataFrame({"close": np.exp(log_prices)}, index=index)
 
 
@@ -63,9 +61,7 @@ def slow_events(candles: pd.DataFrame, atr: pd.Series, h: float) -> tuple[list[p
         pytest.param([0, 1, 0.5, 0.5], [2, 2, 2, 0.4], [3], id="both sides at once are one event"),
         pytest.param([0, 1, 0.5, 0.5, 0.5], [2, 2, 2, 0.4, 0.4], [3], id="and both start again"),
         pytest.param([0, 5, 5, 6.5], [np.nan, np.nan, 1, 1], [3], id="nothing is summed before ATR is known"),
-        pytest.param(
-            [0, 5, 5, 6.5], [np.nan, 1, 1, 1], [1, 3], id="the first return is into the first known ATR"
-        ),
+        pytest.param([0, 5, 5, 6.5], [np.nan, 1, 1, 1], [1, 3], id="the first return is into the first known ATR"),
         pytest.param([0, 5, 5], [np.nan] * 3, [], id="ATR never known"),
         pytest.param([0, 0, 0], [0] * 3, [], id="a market that does not move"),
         pytest.param([0], [1], [], id="one candle"),
@@ -135,9 +131,7 @@ def test_later_candles_change_nothing_on_real_candles(real_candles: Candles) -> 
     whole = cusum_events(candles, average_true_range(candles), 2.5)
     for t in (500, 1000, 2000):
         part = candles.iloc[: t + 1]
-        assert list(cusum_events(part, average_true_range(part), 2.5)) == list(
-            whole[whole <= candles.index[t]]
-        )
+        assert list(cusum_events(part, average_true_range(part), 2.5)) == list(whole[whole <= candles.index[t]])
 
 
 def _atr_with(atr: pd.Series, value: float) -> pd.Series:

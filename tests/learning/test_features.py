@@ -123,8 +123,7 @@ def test_agree_with_ta_lib_where_both_are_defined(random_candles):
         "EMA_21": talib.EMA(c, 21) / c - 1,
         "MACDh_12_26_9": talib.MACD(c, 12, 26, 9)[2] / c,
         "NATR_14": talib.NATR(h, low, c, 14),
-        "OBV_20": np.append(np.full(20, np.nan), talib.OBV(c, v)[20:] - talib.OBV(c, v)[:-20])
-        / talib.SUM(v, 20),
+        "OBV_20": np.append(np.full(20, np.nan), talib.OBV(c, v)[20:] - talib.OBV(c, v)[:-20]) / talib.SUM(v, 20),
         "BODY": talib.BOP(o, h, low, c),
     }
     for name, values in expected.items():
@@ -141,8 +140,7 @@ def test_agree_with_formulas_written_out(random_candles):
     volume = sum(x.volume for x in tail)
     close = tail[-1].close
     garman_klass = sum(
-        0.5 * math.log(x.high / x.low) ** 2 - (2 * math.log(2) - 1) * math.log(x.close / x.open) ** 2
-        for x in tail
+        0.5 * math.log(x.high / x.low) ** 2 - (2 * math.log(2) - 1) * math.log(x.close / x.open) ** 2 for x in tail
     )
     squares = sum(r * r for r in r20)
     expected = {
@@ -263,9 +261,7 @@ def test_every_family_is_finite_on_a_still_market_with_volume():
 def test_finite_after_a_long_silence(random_candles):
     # Long enough for a fast exponential average of the volume to underflow.
     candles = pd.concat([random_candles(WARM_UP, 6), still_candles(20_000)])
-    candles.index = pd.date_range(
-        "2020-01-01", periods=len(candles), freq="30min", tz="UTC", name="open_time"
-    )
+    candles.index = pd.date_range("2020-01-01", periods=len(candles), freq="30min", tz="UTC", name="open_time")
     features = compute_features(candles)
     assert np.isfinite(features.to_numpy()).all()
     last = features.iloc[-1]

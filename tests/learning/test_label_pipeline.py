@@ -43,16 +43,12 @@ def market(rows=260, *, three=False):
     labels.iloc[wrong] = 1
     weights = pd.Series(random.uniform(0.5, 1.5, rows), index=index, name="weight")
     entry = pd.Series(index + pd.Timedelta(minutes=30), index=index, name="entry_time")
-    train = tuple(
-        part.iloc[: rows - 80] for part in (features, labels, weights, entry, entry + pd.Timedelta(hours=4))
-    )
+    train = tuple(part.iloc[: rows - 80] for part in (features, labels, weights, entry, entry + pd.Timedelta(hours=4)))
     return train, (features.iloc[rows - 80 :], labels.iloc[rows - 80 :]), index[np.sort(wrong)]
 
 
 def prepared(train, *, three=False, smoothing="none", cleanlab="off", **changes):
-    return prepare_labels(
-        *train, binary=not three, smoothing=smoothing, cleanlab=cleanlab, **(OPTIONS | changes)
-    )
+    return prepare_labels(*train, binary=not three, smoothing=smoothing, cleanlab=cleanlab, **(OPTIONS | changes))
 
 
 @pytest.mark.parametrize("three", [False, True], ids=["binary", "three"])

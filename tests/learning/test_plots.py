@@ -100,9 +100,7 @@ def test_baselines_are_always_shown(texts: list[str]):
     assert "perfectly calibrated" in shown
     assert "always BUY, F1" in shown
     assert shown.count("buy rate 0.") == 3
-    assert all(
-        name in texts for name in ("train", "validation", "calibration", "test", "target", "stop", "time-out")
-    )
+    assert all(name in texts for name in ("train", "validation", "calibration", "test", "target", "stop", "time-out"))
 
 
 def test_a_threshold_that_never_buys_is_said_so(texts: list[str]):
@@ -111,9 +109,7 @@ def test_a_threshold_that_never_buys_is_said_so(texts: list[str]):
     assert "threshold: never BUY, F1 0" in texts
 
 
-@pytest.mark.parametrize(
-    ("days", "period"), [(30, "share of labels per day"), (200, "share of labels per week")]
-)
+@pytest.mark.parametrize(("days", "period"), [(30, "share of labels per day"), (200, "share of labels per week")])
 def test_timeline_coarsens_with_length(texts: list[str], days: int, period: str):
     plots.label_timeline(*make_labels(days), **NAMES)
     assert period in texts

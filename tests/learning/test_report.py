@@ -101,9 +101,7 @@ def test_no_skill_is_not_above_chance_on_average():
 
 def test_same_seed_same_report():
     part = random_slice(500)
-    assert rep.report_test_slice(*part, 0.3, block=8, seed=1) == rep.report_test_slice(
-        *part, 0.3, block=8, seed=1
-    )
+    assert rep.report_test_slice(*part, 0.3, block=8, seed=1) == rep.report_test_slice(*part, 0.3, block=8, seed=1)
 
 
 def test_a_large_test_slice_is_reported_fast():

@@ -160,9 +160,7 @@ def test_interval_without_skill_rarely_claims_skill():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         labels, values = walk_labels(500, 8, rng), persistent_scores(500, rng)
-        low, high = scores.block_bootstrap_interval(
-            scores.pr_auc_lift, labels, values, block=16, seed=seed, n_boot=200
-        )
+        low, high = scores.block_bootstrap_interval(scores.pr_auc_lift, labels, values, block=16, seed=seed, n_boot=200)
         assert low < high
         claims += low > 0
     assert claims <= 7

@@ -84,9 +84,7 @@ def test_the_weaker_of_two_near_duplicates_goes():
         (name,) = columns
         assert sorted(scores.loc[["GOOD", name], "kept"]) == [False, True]
         (dropped,) = scores.index[scores["reason"].str.startswith("near-duplicate")]
-        strength = (
-            with_features(base, **columns).features.corrwith(base.targets["label"], method=rank_corr).abs()
-        )
+        strength = with_features(base, **columns).features.corrwith(base.targets["label"], method=rank_corr).abs()
         assert strength[dropped] == min(strength[["GOOD", name]])
 
 

@@ -187,9 +187,7 @@ def test_one_long_span_inside_the_block_purges_what_it_reaches():
 def leaked(labels: pd.DataFrame, train, held_out) -> int:
     """Count training rows that share an instant with a held-out row, by looking at every pair."""
     rows = list(zip(labels["entry_time"], labels["exit_time"], strict=True))
-    return sum(
-        any(rows[i][0] <= rows[j][1] and rows[j][0] <= rows[i][1] for j in held_out) for i in train.tolist()
-    )
+    return sum(any(rows[i][0] <= rows[j][1] and rows[j][0] <= rows[i][1] for j in held_out) for i in train.tolist())
 
 
 @given(

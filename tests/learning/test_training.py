@@ -152,9 +152,7 @@ def test_soft_classes_equal_weighted_copies_of_each_row():
         weight=(shares * weights.to_numpy()[:, None]).T.ravel(),
     )
     matrix = xgb.DMatrix(features)
-    np.testing.assert_allclose(
-        ours.predict(matrix), xgb.train(settings, copies, 10).predict(matrix), atol=1e-4
-    )
+    np.testing.assert_allclose(ours.predict(matrix), xgb.train(settings, copies, 10).predict(matrix), atol=1e-4)
 
 
 @pytest.mark.parametrize(

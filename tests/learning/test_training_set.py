@@ -48,9 +48,7 @@ def a_market(n: int = 400, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, p
 def assemble(mode="event", weights=True, n=400, **changes) -> TrainingSet:
     features, labels, events = a_market(n)
     given_ = {"features": features, "labels": labels, "events": events} | changes
-    return assemble_training_set(
-        **given_, mode=mode, fractions=QUARTERS, embargo=EMBARGO, uniqueness_weights=weights
-    )
+    return assemble_training_set(**given_, mode=mode, fractions=QUARTERS, embargo=EMBARGO, uniqueness_weights=weights)
 
 
 def test_rows_are_candles_with_features_and_a_label():
@@ -75,9 +73,7 @@ def test_slices_are_those_of_all_candles_with_features():
 
 def test_event_mode_keeps_the_events_and_stable_mode_the_rest_of_the_train_slice():
     _, _, events = a_market()
-    every, event, stable = (
-        assemble(mode).slice("train").features.index for mode in ("off", "event", "stable")
-    )
+    every, event, stable = (assemble(mode).slice("train").features.index for mode in ("off", "event", "stable"))
     assert event.isin(events).all()
     assert not stable.isin(events).any()
     assert event.union(stable).equals(every)

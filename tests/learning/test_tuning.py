@@ -15,7 +15,6 @@ from cvntrade_assets.learning.boosting import BoostingError, Loss
 from cvntrade_assets.learning.splits import purged_folds
 from cvntrade_assets.learning.training import ModelContractError, score_buy, train_model
 from cvntrade_assets.learning.tuning import (
-    DEFAULT_SEARCH_SPACE,
     SearchRange,
     TuningError,
     best_f1_threshold,
@@ -24,7 +23,18 @@ from cvntrade_assets.learning.tuning import (
 
 ROOT = Path(__file__).parents[2]
 EMBARGO = pd.Timedelta(hours=6)
+SEARCH_SPACE = {
+    "max_depth": SearchRange(2, 6, integer=True),
+    "learning_rate": SearchRange(0.02, 0.3, log=True),
+    "min_child_weight": SearchRange(1.0, 50.0, log=True),
+    "subsample": SearchRange(0.5, 1.0),
+    "colsample_bytree": SearchRange(0.1, 0.8),
+    "reg_lambda": SearchRange(0.1, 100.0, log=True),
+    "reg_alpha": SearchRange(0.001, 10.0, log=True),
+    "gamma": SearchRange(0.0, 5.0),
+}
 OPTIONS = {
+    "search_space": SEARCH_SPACE,
     "n_trials": 12,
     "n_folds": 3,
     "objective": "precision_recall_auc",
@@ -73,7 +83,7 @@ def test_the_result_is_the_best_trial_and_trains_a_model():
     trials = result.trials
     assert result.best_score == trials["score"].max()
     best = trials.loc[trials["score"].idxmax()]
-    assert result.params == {"max_bin": 16} | {name: best[name] for name in DEFAULT_SEARCH_SPACE}
+    assert result.params == {"max_bin": 16} | {name: best[name] for name in SEARCH_SPACE}
     np.testing.assert_allclose(trials["score"], trials.filter(like="score_fold_").mean(axis=1))
     assert trials["rounds"].between(1, 20).all()
     features, labels, weights, *_ = training_slice()
@@ -94,7 +104,7 @@ def test_the_result_is_the_best_trial_and_trains_a_model():
 
 def test_every_trial_stays_within_its_ranges():
     trials = search().trials
-    for name, allowed in DEFAULT_SEARCH_SPACE.items():
+    for name, allowed in SEARCH_SPACE.items():
         assert trials[name].between(allowed.low, allowed.high).all()
     assert trials["max_depth"].dtype == np.int64
 

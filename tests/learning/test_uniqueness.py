@@ -50,8 +50,7 @@ def test_a_span_without_a_candle_is_refused(entry, exit_):
 def counted(entries, exits) -> list[float]:
     covered = [[t for t in TIMES if start <= t < stop] for start, stop in zip(entries, exits, strict=True)]
     return [
-        sum(1 / sum(candle in other for other in covered) for candle in candles) / len(candles)
-        for candles in covered
+        sum(1 / sum(candle in other for other in covered) for candle in candles) / len(candles) for candles in covered
     ]
 
 

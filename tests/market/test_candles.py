@@ -185,9 +185,7 @@ def with_value(column: str, value: float) -> pd.DataFrame:
 
 def off_grid() -> pd.DataFrame:
     candles = frame([0, 1, 2])
-    return candles.set_axis(
-        candles.index[:2].append(candles.index[2:] + pd.Timedelta("1s")).rename("open_time")
-    )
+    return candles.set_axis(candles.index[:2].append(candles.index[2:] + pd.Timedelta("1s")).rename("open_time"))
 
 
 @pytest.mark.parametrize(
@@ -234,9 +232,7 @@ def test_not_a_candle_frame(candles):
 @pytest.mark.parametrize("interval", TIMEFRAMES)
 def test_possible_candles(interval, random_candles):
     check_candles(empty_candles(), timeframe_delta(interval))
-    check_candles(
-        random_candles(50, seed=1, interval=str(timeframe_delta(interval))), timeframe_delta(interval)
-    )
+    check_candles(random_candles(50, seed=1, interval=str(timeframe_delta(interval))), timeframe_delta(interval))
 
 
 def test_real_fine_candles_make_the_real_coarse_ones(real_candles):

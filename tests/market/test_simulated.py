@@ -143,9 +143,7 @@ def test_another_process_gives_the_same_candles() -> None:
         "import sys; sys.stdout.write(str(pd.util.hash_pandas_object(c).sum()))"
     )
     # Its hash seed is its own, so nothing that rests on Python's hash() would agree.
-    there = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    there = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     here = STRONG.candles("ANYUSDC", "30m", EPOCH, at("2020-03-01"))
     assert there.stdout == str(pd.util.hash_pandas_object(here).sum())
 
@@ -215,9 +213,7 @@ def test_volatility_clusters_and_tails_are_heavy(six_years: pd.DataFrame) -> Non
 def test_the_range_in_atr_is_that_of_real_candles(six_years: pd.DataFrame) -> None:
     ranges = in_atr(six_years)["range"]
     # BTCUSDT, ETHUSDT, SOLUSDT over two years: 0.47-0.54, 0.84-0.88, 1.61-1.73, 2.99-3.53; mean 1.011-1.016.
-    assert ranges.quantile([0.1, 0.5, 0.9, 0.99]).tolist() == pytest.approx(
-        [0.48, 0.89, 1.68, 2.80], abs=0.05
-    )
+    assert ranges.quantile([0.1, 0.5, 0.9, 0.99]).tolist() == pytest.approx([0.48, 0.89, 1.68, 2.80], abs=0.05)
     assert ranges.mean() == pytest.approx(1.01, abs=0.01)
 
 

@@ -50,9 +50,7 @@ def test_a_market_that_does_not_move_has_an_atr_of_zero(random_candles: Candles)
 def test_later_candles_change_nothing(random_candles: Candles) -> None:
     candles, noise = random_candles(300, seed=1), random_candles(300, seed=2)
     mixed = pd.concat([candles.iloc[:200], noise.iloc[200:]])
-    pd.testing.assert_series_equal(
-        average_true_range(mixed).iloc[:200], average_true_range(candles).iloc[:200]
-    )
+    pd.testing.assert_series_equal(average_true_range(mixed).iloc[:200], average_true_range(candles).iloc[:200])
 
 
 @pytest.mark.parametrize("column", ["high", "low", "close"])

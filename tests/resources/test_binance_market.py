@@ -90,9 +90,7 @@ def listed(exchange: ExchangeServer, candles: pd.DataFrame, zips: dict[str, byte
     return exchange
 
 
-def fetch(
-    market: BinanceMarket, start: object = START, end: object = APRIL, known=None, **more
-) -> FetchResult:
+def fetch(market: BinanceMarket, start: object = START, end: object = APRIL, known=None, **more) -> FetchResult:
     return market.fetch(SYMBOL, "30m", pd.Timestamp(start), pd.Timestamp(end), known, **more)
 
 
@@ -509,9 +507,7 @@ def test_418_after_429_stops(listed, market, clock):
     assert (clock.slept, len(listed.requests)) == ([9], 2)
 
 
-@pytest.mark.parametrize(
-    "reply", [Reply(500), Reply(503, HTML), Reply(hang_up=True), Reply(body=b"[", cut=10)]
-)
+@pytest.mark.parametrize("reply", [Reply(500), Reply(503, HTML), Reply(hang_up=True), Reply(body=b"[", cut=10)])
 @pytest.mark.parametrize("path", [KLINES, "/spot/monthly/klines/BTCUSDT/30m/BTCUSDT-30m-2024-03.zip"])
 def test_faults_are_tried_again_with_growing_jitter(listed, market, clock, candles, reply, path):
     listed.play(path, reply, reply, reply)
@@ -527,9 +523,7 @@ def test_faults_are_not_tried_for_ever(listed, market, clock, reply):
     with pytest.raises(ExchangeUnavailable, match="each of 5 attempts") as caught:
         fetch(market, start=MARCH, end=utc("2024-04-02"))
     assert caught.value.transient
-    assert "until 2024-04-01 00:00 UTC; to do without the exchange, set CVN_AS_OF=2024-04-01" in str(
-        caught.value
-    )
+    assert "until 2024-04-01 00:00 UTC; to do without the exchange, set CVN_AS_OF=2024-04-01" in str(caught.value)
     assert (listed.paths.count(KLINES), len(clock.slept)) == (5, 4)
 
 
@@ -650,9 +644,7 @@ def test_a_window_without_timezone_is_refused(market):
 
 
 @pytest.fixture(params=["file url", "folder", "static server"])
-def real_market(
-    request, market_folder: Path, exchange: ExchangeServer, around: Surroundings
-) -> BinanceMarket:
+def real_market(request, market_folder: Path, exchange: ExchangeServer, around: Surroundings) -> BinanceMarket:
     exchange.folder = market_folder
     bases = {"file url": market_folder.resolve().as_uri(), "folder": str(market_folder)}
     return BinanceMarket(bases.get(request.param, exchange.base), NOBODY, around=around)

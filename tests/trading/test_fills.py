@@ -38,9 +38,7 @@ def frame(rows: Rows) -> pd.DataFrame:
     """Candles from rows of open, high, low, close by half-hour slot; a slot that is not there is a gap."""
     times = pd.Timestamp("2024-01-01", tz="UTC") + INTERVAL * np.array(list(rows))
     index = pd.DatetimeIndex(times, name="open_time").as_unit("ns")
-    return pd.DataFrame(
-        list(rows.values()), columns=["open", "high", "low", "close"], index=index, dtype=float
-    )
+    return pd.DataFrame(list(rows.values()), columns=["open", "high", "low", "close"], index=index, dtype=float)
 
 
 def endings(candles: pd.DataFrame, exits: Exits) -> list[Ending]:
@@ -188,17 +186,13 @@ def test_every_way_a_trade_ends(case: str, side: int) -> None:
 @pytest.mark.parametrize("unit", [np.nan, 0.0])
 def test_without_a_known_positive_atr_there_is_no_entry(unit: float) -> None:
     candles = frame(dict.fromkeys(range(6), QUIET))
-    exits = walk_signals(
-        candle_arrays(candles, INTERVAL), np.array([0]), np.full(6, unit), PTE(1, 1.0, 1.0), LONG
-    )
+    exits = walk_signals(candle_arrays(candles, INTERVAL), np.array([0]), np.full(6, unit), PTE(1, 1.0, 1.0), LONG)
     assert exits.kind[0] == NO_ENTRY
 
 
 def test_a_stop_below_zero_is_never_touched() -> None:
     candles = frame({0: SIGNAL, 1: (100, 101, 1e-9, 1), 2: (1, 2, 1e-9, 1)})
-    exits = walk_signals(
-        candle_arrays(candles, INTERVAL), np.array([0]), np.full(3, 60.0), PTE(1, 2.0, 2.0), LONG
-    )
+    exits = walk_signals(candle_arrays(candles, INTERVAL), np.array([0]), np.full(3, 60.0), PTE(1, 2.0, 2.0), LONG)
     assert endings(candles, exits)[0].kind == "timeout"
 
 
@@ -222,13 +216,9 @@ def coarse_candles(draw: st.DrawFn) -> tuple[pd.DataFrame, np.ndarray]:
 @settings(max_examples=150, deadline=None)
 @given(
     coarse_candles(),
-    st.builds(
-        PTE, st.integers(1, 6), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0.5, 1.0, 2.0, 4.0])
-    ),
+    st.builds(PTE, st.integers(1, 6), st.sampled_from([0.5, 1.0, 2.0]), st.sampled_from([0.5, 1.0, 2.0, 4.0])),
 )
-def test_agrees_with_the_slow_account_on_coarse_candles(
-    drawn: tuple[pd.DataFrame, np.ndarray], pte: PTE
-) -> None:
+def test_agrees_with_the_slow_account_on_coarse_candles(drawn: tuple[pd.DataFrame, np.ndarray], pte: PTE) -> None:
     assert_agrees(*drawn, pte)
 
 
@@ -310,9 +300,7 @@ def _with(candles: pd.DataFrame, column: str, value: float) -> pd.DataFrame:
         (lambda c: _with(c, "low", 0.0), "low 0.0, .*positive"),
     ],
 )
-def test_candles_that_can_not_be_are_refused(
-    spoil: Callable[[pd.DataFrame], pd.DataFrame], message: str
-) -> None:
+def test_candles_that_can_not_be_are_refused(spoil: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:
     candles = frame(dict.fromkeys(range(5), QUIET))
     with pytest.raises(CandlesError, match=message):
         candle_arrays(spoil(candles), INTERVAL)
