@@ -28,7 +28,8 @@ class Subject:
 
     @property
     def folder(self) -> Path:
-        """Where its files stand."""
+        """Where its files stand; ArtifactError when they are not those that were published."""
+        self.artifact.verify()
         return self.artifact.folder
 
     @property

@@ -128,23 +128,36 @@ def prepared_types_are_preserved(subject: Subject) -> str | None:
     wanted = train.features[list(subject.upstream("feature_selection").names)]
     if list(prepared.features.columns) != list(wanted.columns):
         return "the columns are not the selected features in their order"
-    if not prepared.features.dtypes.equals(wanted.dtypes):
-        return f"features went in as {wanted.dtypes.unique()} and came out as {prepared.features.dtypes.unique()}"
-    if prepared.features.index.dtype != wanted.index.dtype:
-        return f"the index went in as {wanted.index.dtype} and came out as {prepared.features.index.dtype}"
-    if prepared.weights.dtype != train.targets["weight"].dtype:
-        return f"weights went in as {train.targets['weight'].dtype} and came out as {prepared.weights.dtype}"
+    before = {"features": wanted, "the index": wanted.index, "weights": train.targets["weight"]}
+    after = {"features": prepared.features, "the index": prepared.features.index, "weights": prepared.weights}
+    if subject.manifest.provenance.settings["CVN_LABEL_SMOOTHING"] == "none":
+        before["labels"], after["labels"] = train.targets["label"], prepared.labels
+    for name, given in before.items():
+        if _types(after[name]) != _types(given):
+            return f"{name} went in as {_types(given)} and came out as {_types(after[name])}"
     return None
 
 
+def _types(data: "pd.DataFrame | pd.Series[Any] | pd.Index[Any]") -> str:
+    dtypes = data.dtypes.unique() if isinstance(data, pd.DataFrame) else [data.dtype]
+    return ", ".join(str(dtype) for dtype in dtypes)
+
+
 def prepared_rows_match(subject: Subject) -> str | None:
-    """Features, labels and weights have the same rows, all of them training rows."""
+    """Features, labels and weights have the same rows: the training rows, less the suspects that were filtered."""
     prepared, train = subject.value, subject.upstream("training_set").slice("train").features
     index = prepared.features.index
     if not (index.equals(prepared.labels.index) and index.equals(prepared.weights.index)):
         return f"{len(index)} feature rows, {len(prepared.labels)} labels, {len(prepared.weights)} weights do not match"
     foreign = ~np.asarray(index.isin(train.index))
-    return None if not foreign.any() else f"{_first(index, foreign)} are not rows of the training slice"
+    if foreign.any():
+        return f"{_first(index, foreign)} are not rows of the training slice"
+    cleanlab, suspects = subject.manifest.provenance.settings["CVN_CLEANLAB"], prepared.suspects
+    wanted = train.index.difference(suspects.index[suspects], sort=False) if cleanlab == "filter" else train.index
+    if index.equals(wanted):
+        return None
+    expected = f"expected {len(wanted)}, the training rows in their order (CVN_CLEANLAB={cleanlab!r})"
+    return f"{len(index)} rows came out, {expected}"
 
 
 def soft_labels_are_probabilities(subject: Subject) -> str | None:
@@ -228,11 +241,11 @@ def calibrated_values_are_probabilities(subject: Subject) -> str | None:
 
 
 def calibration_is_apart_from_training(subject: Subject) -> str | None:
-    """Its rows come after every label that the model was fitted or stopped on had ended."""
+    """Its rows open when every label that the model was fitted or stopped on had ended."""
     targets = subject.upstream("training_set").targets
     seen = targets[targets["slice"].isin(["train", "validation"])]["exit_time"].max()
     index = subject.value.rows.index
-    early = np.asarray(index <= seen)
+    early = np.asarray(index < seen)
     return None if not early.any() else f"{_first(index, early)} lie before {seen}, where the model's own labels end"
 
 
@@ -262,11 +275,11 @@ def report_is_beside_its_baseline(subject: Subject) -> str | None:
 
 
 def report_rows_were_unseen(subject: Subject) -> str | None:
-    """The test rows come after every label that anything was fitted, stopped, calibrated or chosen on had ended."""
+    """The test rows open when every label that anything was fitted, stopped, calibrated or chosen on had ended."""
     targets = subject.upstream("training_set").targets
     seen = targets[targets["slice"] != "test"]["exit_time"].max()
     index = subject.value.predictions.index
-    early = np.asarray(index <= seen)
+    early = np.asarray(index < seen)
     return None if not early.any() else f"{_first(index, early)} lie before {seen}, where labels used earlier end"
 
 

@@ -14,7 +14,8 @@ settings = typer.Typer(no_args_is_help=True, help="The CVN_* settings and where 
 app.add_typer(universe, name="universe")
 app.add_typer(settings, name="settings")
 
-console = Console()
+# A pipe or a log has no width; 120 columns keep tables whole.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 Group = Annotated[str | None, typer.Option("--group", "-g", help="Every crypto of this group.")]
 Cryptos = Annotated[list[str] | None, typer.Option("--crypto", "-c", help="A crypto; repeat for several.")]
@@ -34,13 +35,25 @@ def up(
     group: Group = None,
     crypto: Cryptos = None,
     pairs: Pairs = None,
+    market: Annotated[str | None, typer.Option(help="Make this the stack's market: simulated or binance.")] = None,
+    archive: Annotated[
+        str | None, typer.Option(help="With --market binance: folder or address of its archive.")
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="With --market: what counts as now; simulated stops at the last midnight without it."),
+    ] = None,
     exit_when_done: Annotated[bool, typer.Option(help="Stop everything once the result is shown.")] = False,
 ) -> None:
     """Start everything on this machine: PostgreSQL, Dagster's UI and daemon, MLflow. Ctrl-C stops it all."""
+    from cvntrade_assets.commands.stack_market import StackMarket
     from cvntrade_assets.commands.up import UpRequest
     from cvntrade_assets.commands.up import up as start
 
-    request = UpRequest(run, group, tuple(crypto or ()), read_pairs(pairs), exit_when_done)
+    chosen = StackMarket(market, archive, as_of) if market else None
+    if chosen is None and (archive or as_of):
+        raise CommandError("--archive and --as-of go with --market.")
+    request = UpRequest(run, group, tuple(crypto or ()), read_pairs(pairs), chosen, exit_when_done)
     raise typer.Exit(start(request, console))
 
 

@@ -12,6 +12,9 @@ import pandas as pd
 
 SettingValue = bool | int | float | str | None
 
+_OR_EMPTY = " (or empty: not set)"
+_CREDENTIALS = re.compile(r"//\S*@")
+
 
 class Kind(Protocol):
     """Reads one textual value; `expected` says in words what it accepts."""
@@ -49,18 +52,21 @@ class Flag:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number within [low, high]."""
+    """A whole number within [low, high]; `optional` also accepts the empty text, meaning "not set"."""
 
     low: int
     high: int
+    optional: bool = False
 
     @property
     def expected(self) -> str:
         """The range in words."""
-        return f"a whole number from {self.low} to {self.high}"
+        return f"a whole number from {self.low} to {self.high}" + (_OR_EMPTY if self.optional else "")
 
-    def read(self, text: str) -> int:
-        """The number; ValueError when it is not whole or outside the range."""
+    def read(self, text: str) -> int | None:
+        """The number, None for an empty optional one; ValueError when it is not whole or outside the range."""
+        if self.optional and text == "":
+            return None
         value = int(text)
         if not self.low <= value <= self.high:
             raise ValueError(text)
@@ -78,7 +84,7 @@ class Number:
     @property
     def expected(self) -> str:
         """The range in words."""
-        return f"a number from {self.low:g} to {self.high:g}" + (" (or empty: not set)" if self.optional else "")
+        return f"a number from {self.low:g} to {self.high:g}" + (_OR_EMPTY if self.optional else "")
 
     def read(self, text: str) -> float | None:
         """The number, None for an empty optional one; ValueError when not finite or outside the range."""
@@ -87,7 +93,8 @@ class Number:
         value = float(text)
         if not math.isfinite(value) or not self.low <= value <= self.high:
             raise ValueError(text)
-        return value
+        # -0.0 becomes 0.0: they are one value and must be one version.
+        return value + 0.0
 
 
 @dataclass(frozen=True)
@@ -138,14 +145,28 @@ class Written:
 
 
 def web_address(text: str) -> str:
-    """An http, https or file address, or a folder, without a trailing slash.
+    """An http or https address without a trailing slash.
 
-    Raises ValueError for other schemes, and for an address that carries a user or password: settings are shown
-    in run config and metadata, where a secret must never stand.
+    Raises ValueError for anything else, and for an address that carries a user or password: settings are shown in run
+    config and metadata, where a secret must never stand.
     """
-    scheme = re.match(r"^([a-z0-9+.-]+)://", text)
-    if (scheme and scheme.group(1) not in ("http", "https", "file")) or not text or re.search(r"\s", text):
-        raise ValueError(text)
-    if scheme and "@" in text.split("://", 1)[1].split("/", 1)[0]:
-        raise ValueError("an address that carries a user or password")
-    return text.rstrip("/") or "/"
+    if not re.match(r"^https?://[^/@:?#\s][^/@?#\s]*(/[^@?#\s]*)?$", text, re.IGNORECASE):
+        raise ValueError("not a web address, or one that carries a user or password")
+    return text.rstrip("/")
+
+
+def archive_address(text: str) -> str:
+    """A web address, a file:// address or a folder, without a trailing slash.
+
+    Raises ValueError as `web_address` does; a file:// address names no host, or localhost.
+    """
+    if "://" not in text and text and not re.search(r"[\n\r\t]", text):
+        return text.rstrip("/") or "/"
+    if re.match(r"^file://(localhost)?/\S+$", text, re.IGNORECASE):
+        return text.rstrip("/")
+    return web_address(text)
+
+
+def without_credentials(text: str) -> str:
+    """The text as a message may show it: what stands before the @ of an address is blotted out."""
+    return _CREDENTIALS.sub("//***@", text)

@@ -25,7 +25,9 @@ from cvntrade_assets.setting_kinds import (
     SettingValue,
     Whole,
     Written,
+    archive_address,
     web_address,
+    without_credentials,
 )
 from cvntrade_assets.trading.pte import PTE
 
@@ -78,8 +80,8 @@ _DECLARED: tuple[Setting, ...] = (
     *_declare(
         "market",
         ("CVN_MARKET", Choice(("binance", "simulated")), "binance", "where candles come from; never a silent fallback between the two"),
-        ("CVN_BINANCE_ARCHIVE_URL", Written("an http(s):// or file:// address, or a folder", web_address), "https://data.binance.vision/data", "base of the exchange's archive of closed months"),
-        ("CVN_BINANCE_API_URL", Written("an http(s):// address", web_address), "https://data-api.binance.vision", "base of the exchange's REST API, for the tail that the archive does not have yet"),
+        ("CVN_BINANCE_ARCHIVE_URL", Written("an http(s):// address without user or password, a file:// address, or a folder", archive_address), "https://data.binance.vision/data", "base of the exchange's archive of closed months"),
+        ("CVN_BINANCE_API_URL", Written("an http(s):// address without user or password", web_address), "https://data-api.binance.vision", "base of the exchange's REST API, for the tail that the archive does not have yet"),
         ("CVN_AS_OF", Moment(), "now", "the moment that counts as now: no candle that closes later is seen"),
         ("CVN_TIMEFRAME", _TIMEFRAME, "30m", "candle interval that the model learns on"),
         ("CVN_BACKTEST_TIMEFRAME", _TIMEFRAME, "5m", "candle interval that trades are simulated on"),
@@ -163,8 +165,10 @@ class Hyperparameter:
 
     @property
     def kind(self) -> Kind:
-        """The kind of value that pins this hyperparameter."""
-        return Whole(int(self.low), int(self.high)) if self.integer else Number(self.low, self.high)
+        """The kind of value that pins this hyperparameter; the empty text lifts a weaker layer's pin."""
+        if self.integer:
+            return Whole(int(self.low), int(self.high), optional=True)
+        return Number(self.low, self.high, optional=True)
 
 
 # For one to two thousand weakly predictable rows: shallow trees, strong penalties, few columns a tree.
@@ -304,7 +308,9 @@ class Settings:
         return {name: self._family(name[:-1]) if name.endswith("*") else self.text(name) for name in sorted(names)}
 
     def _family(self, prefix: str) -> str:
-        pinned = sorted((key, item.text) for key, item in self._resolved.items() if key.startswith(prefix))
+        # CVN_HPO_OBJECTIVE is declared by name: it only looks like a member of the family.
+        members = (key for key in self._resolved if key.startswith(prefix) and key not in SETTINGS)
+        pinned = sorted((key, self._resolved[key].text) for key in members)
         return ", ".join(f"{key}={text}" for key, text in pinned if text)
 
 
@@ -319,7 +325,7 @@ def read_value(name: str, text: str, layer: Layer) -> Resolved:
         value = setting.kind.read(str(text).strip())
     except ValueError as error:
         raise SettingsError(
-            f"{name}={text!r} (layer {layer}) is not valid: expected {setting.kind.expected}; "
+            f"{name}={without_credentials(str(text))!r} (layer {layer}) is not valid: expected {setting.kind.expected}; "
             f"the default is {setting.default!r}."
         ) from error
     return Resolved(setting, value, _canonical(value), layer)

@@ -97,8 +97,8 @@ class Artifact(Generic[T]):
             found = _sha256(path) if path.exists() else "no file"
             if found != expected:
                 raise ArtifactError(
-                    f"{path} is not what was published: sha256 {found}, expected {expected}. Do not use it: remove the "
-                    f"folder {self.folder} and rebuild `{self.manifest.asset}` of {self.manifest.crypto}."
+                    f"{path} is not what was published: sha256 {found}, expected {expected}. "
+                    + _remedy(self.folder, self.manifest.asset, self.manifest.crypto)
                 )
 
 
@@ -117,21 +117,25 @@ class ArtifactStore:
         self._codecs = codecs
 
     def find(self, asset: str, crypto: str, version: str) -> Artifact[Any] | None:
-        """A version that was published, or None.
+        """A version that was published, or None; also None when somebody removed its folder to have it rebuilt.
 
         Raises:
-            ArtifactError: the record exists and the files do not, or the manifest is not the recorded one.
+            ArtifactError: the version is recorded, and its manifest is not the recorded one, or the store is gone.
         """
         record = self._warehouse.find_artifact(asset, crypto, version)
         if record is None:
             return None
-        manifest_path = Path(record["location"]) / MANIFEST
+        folder = Path(record["location"])
+        if not folder.exists() and folder.parent.exists():
+            return None
+        manifest_path = folder / MANIFEST
         if not manifest_path.exists() or _sha256(manifest_path) != record["manifest_sha256"]:
             raise ArtifactError(
-                f"{asset} of {crypto}, version {version}, is recorded at {record['location']}, but its manifest is "
-                "missing or changed. Restore the folder from a backup, or remove its row from artifact_versions."
+                f"{asset} of {crypto}, version {version}, is recorded at {folder}, but its manifest is missing or "
+                f"changed. If the whole store is missing, bring it back (is the disk mounted?). "
+                + _remedy(folder, asset, crypto)
             )
-        return Artifact(manifest_path.parent, Manifest.from_json(manifest_path.read_text()), self._codecs[asset])
+        return Artifact(folder, Manifest.from_json(manifest_path.read_text()), self._codecs[asset])
 
     def require(self, asset: str, crypto: str, version: str) -> Artifact[Any]:
         """Like `find`, for a version that must exist; ArtifactError when it was never published."""
@@ -189,7 +193,6 @@ class ArtifactStore:
     def _write(self, home: Path, final: Path, value: object, identity: tuple[Any, ...]) -> None:
         asset, crypto, version, provenance, summary = identity
         home.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(home)
         with _partial_folder(home) as partial:
             self._codecs[asset].write(partial, value)
             files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
@@ -198,7 +201,12 @@ class ArtifactStore:
             for path in partial.iterdir():
                 _fsync(path)
             _fsync(partial)
-            partial.rename(final)
+            try:
+                partial.rename(final)
+            except OSError:
+                # Another process published this very version meanwhile: its files are adopted.
+                if not (final / MANIFEST).exists():
+                    raise
         _fsync(home)
 
 
@@ -206,20 +214,38 @@ class ArtifactStore:
 def _partial_folder(home: Path) -> Iterator[Path]:
     """A hidden folder locked by this process while it is written; removed when it was not renamed."""
     partial = home / f"{_PARTIAL}{uuid.uuid4().hex}"
-    partial.mkdir()
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
+    with _locked(home):
+        # One at a time: a new folder that is not locked yet looks abandoned.
+        _remove_abandoned(home)
+        partial.mkdir()
+        descriptor = os.open(partial, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
         yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         os.close(descriptor)
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; the system releases it when this process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _remove_abandoned(home: Path) -> None:
     """Remove what a killed process left: a hidden folder whose lock nobody holds."""
     for partial in home.glob(f"{_PARTIAL}*"):
-        descriptor = os.open(partial, os.O_RDONLY)
+        try:
+            descriptor = os.open(partial, os.O_RDONLY)
+        except FileNotFoundError:
+            # Published meanwhile.
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -228,6 +254,13 @@ def _remove_abandoned(home: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         finally:
             os.close(descriptor)
+
+
+def _remedy(folder: Path, asset: str, crypto: str) -> str:
+    return (
+        f"Do not use it: remove the folder {folder} and run `cvntrade backfill --crypto {crypto} --select {asset}+`, "
+        "which rebuilds it."
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -168,7 +168,7 @@ class ModelCodec:
             },
         )
         value.reference.to_parquet(folder / "reference.parquet")
-        value.reference_scores.to_frame("score").to_parquet(folder / "reference_scores.parquet")
+        value.reference_scores.to_frame().to_parquet(folder / "reference_scores.parquet")
 
     def read(self, folder: Path) -> StoredModel:
         """Read them back."""
@@ -177,7 +177,7 @@ class ModelCodec:
         described = _read_json(folder / "model.json")
         names = tuple(described.pop("feature_names"))
         model = TrainedModel(ubj=(folder / "model.ubj").read_bytes(), feature_names=names, **described)
-        scores = pd.read_parquet(folder / "reference_scores.parquet")["score"]
+        scores = pd.read_parquet(folder / "reference_scores.parquet").iloc[:, 0]
         return StoredModel(model, pd.read_parquet(folder / "reference.parquet"), scores)
 
 

@@ -126,9 +126,19 @@ class Warehouse:
                 connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=row))
 
     def record_artifact(self, row: Mapping[str, Any]) -> None:
-        """Record a published artifact version; recording the same version again changes nothing."""
+        """Record a published artifact version.
+
+        Recording the same files again changes nothing; a version that was removed and rebuilt replaces its record.
+        """
+        statement = insert(ARTIFACT_VERSIONS).values(dict(row))
         with self.begin() as connection:
-            connection.execute(insert(ARTIFACT_VERSIONS).values(dict(row)).on_conflict_do_nothing())
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["asset", "crypto", "version"],
+                    set_=dict(row) | {"published_at": sa.func.now()},
+                    where=ARTIFACT_VERSIONS.c.manifest_sha256 != statement.excluded.manifest_sha256,
+                )
+            )
 
     def find_artifact(self, asset: str, crypto: str, version: str) -> dict[str, Any] | None:
         """The record of one artifact version, or None when it was never published."""

@@ -1,5 +1,6 @@
 """Hyperparameters: what tuning found on purged folds of the training slice."""
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.stage import Made, Stage, stage
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.label_pipeline import PreparedLabels
     from cvntrade_assets.learning.training_set import TrainingSet
     from cvntrade_assets.learning.tuning import SearchRange
+
+# The declared ranges decide what tuning finds: other ranges, another code version.
+_RANGES = hashlib.sha256(repr(HYPERPARAMETERS["XGBOOST"]).encode()).hexdigest()[:8]
 
 LOSS_SETTINGS = ("CVN_BINARY_CLASSIFICATION", "CVN_FOCAL_LOSS", "CVN_FOCAL_GAMMA")
 
@@ -27,7 +31,7 @@ LOSS_SETTINGS = ("CVN_BINARY_CLASSIFICATION", "CVN_FOCAL_LOSS", "CVN_FOCAL_GAMMA
         "CVN_SEED",
         "CVN_HPO_*",
     ),
-    code_version="1",
+    code_version=f"1-{_RANGES}",
     group="learning",
     owner="ml-owner",
     kinds={"optuna", "parquet"},

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from cvntrade_assets.operations.provenance import Provenance
+from cvntrade_assets.operations.provenance import FORCED, Provenance
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
 from resources.artifacts import Artifact
@@ -148,7 +148,7 @@ def _provenance(here: Stage, plan: _Plan, made: Made | None) -> Provenance:
     if made is not None and made.content is not None:
         inputs["content"] = made.content
     if here.context.run.tags.get(FORCE_TAG):
-        inputs["forced_by_run"] = here.context.run_id
+        inputs[FORCED] = here.context.run_id
     lineage: dict[str, str] = {}
     for artifact in here.inputs.values():
         lineage |= artifact.manifest.provenance.lineage

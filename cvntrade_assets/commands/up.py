@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+import pandas as pd
 from rich.console import Console
 
 from cvntrade_assets.commands.backfill import Request, backfill
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.commands.stack_market import StackMarket, set_market
 from cvntrade_assets.local.dagster_health import DaemonError, LocationError
 from cvntrade_assets.local.options import StackOptions, stack_options
 from cvntrade_assets.local.processes import ProcessEndedError, StopRequested, stop_on_signals
@@ -41,6 +43,7 @@ class UpRequest:
     group: str | None = None
     cryptos: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    market: StackMarket | None = None
     exit_when_done: bool = False
 
 
@@ -58,7 +61,7 @@ def up(request: UpRequest, console: Console) -> int:
     answer = INTERRUPTED if request.run else 0
     try:
         with stop_on_signals(), Stack(options, os.environ) as stack:
-            connection = _bring_up(stack, options, request.cryptos, console)
+            connection = _bring_up(stack, options, request, console)
             with stack.watched():
                 answer = _run(connection, request, console) if request.run else 0
                 console.print(f"Dagster [bold]{connection.ui_url}[/bold]   MLflow {stack.addresses.mlflow_url}")
@@ -72,7 +75,7 @@ def up(request: UpRequest, console: Console) -> int:
     return answer
 
 
-def _bring_up(stack: Stack, options: StackOptions, cryptos: Sequence[str], console: Console) -> Connection:
+def _bring_up(stack: Stack, options: StackOptions, request: UpRequest, console: Console) -> Connection:
     """Prepare the database while the servers start, and return once the UI shows the definitions."""
     if stack.addresses.ui_port != options.ui_port:
         console.print(f"Port {options.ui_port} is in use: the UI is at {stack.addresses.ui_url}.")
@@ -80,7 +83,9 @@ def _bring_up(stack: Stack, options: StackOptions, cryptos: Sequence[str], conso
     warehouse = connection.warehouse()
     warehouse.migrate()
     warehouse.seed_universes()
-    _make_known(warehouse, cryptos)
+    _make_known(warehouse, request.cryptos)
+    if request.market is not None:
+        set_market(warehouse, request.market, pd.Timestamp.now("UTC"))
     stack.wait_for_ui()
     console.print(f"Up after {stack.timings['definitions']:.1f} s: {stack.addresses.ui_url}")
     return connection

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import pandas as pd
 
-from cvntrade_assets.operations.provenance import Provenance
+from cvntrade_assets.operations.provenance import FORCED, Provenance
 from cvntrade_assets.settings import Settings
 
 
@@ -104,7 +104,7 @@ def _plan_stage(
     if force:
         return Step(stage.name, Action.FORCED, "recomputed because --force asks for it"), None
     reasons = _changes(stage, found, predicted, settings)
-    if stage.source and found.data_until is not None and found.data_until < newest_candle[stage.name]:
+    if stage.source and found.data_until is not None and found.data_until != newest_candle[stage.name]:
         until, newest = found.data_until.isoformat(), newest_candle[stage.name].isoformat()
         reasons.append(f"its newest candle is {until}, the newest closed one is {newest}")
     if not reasons and version not in (None, found.version):
@@ -120,7 +120,8 @@ def _plan_stage(
 
 def _predict(stage: StageFacts, found: Current | None, predicted: Mapping[str, str], settings: Settings) -> str | None:
     if stage.source:
-        inputs = dict(found.provenance.inputs) if found else None
+        # What it would read is only known once it runs; what a forced run added does not come again.
+        inputs = {name: value for name, value in found.provenance.inputs.items() if name != FORCED} if found else None
     else:
         inputs = {name: predicted[name] for name in stage.inputs} if set(stage.inputs) <= set(predicted) else None
     if inputs is None:

@@ -5,6 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# The input that a forced run adds, so that it gets a version of its own.
+FORCED = "forced_by_run"
+
 
 @dataclass(frozen=True)
 class Provenance:

@@ -1,0 +1,8 @@
+"""All benchmarks, one after the other: `python -m benchmarks`."""
+
+import subprocess
+import sys
+
+for name in ("kernels", "tuning", "chain"):
+    print(f"\n== {name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -1,0 +1,468 @@
+import ast
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cvntrade_assets import setting_kinds, settings
+from cvntrade_assets.settings import (
+    HYPERPARAMETERS,
+    RETIRED,
+    SETTINGS,
+    Layer,
+    Settings,
+    SettingsError,
+    find_setting,
+    hyperparameter_key,
+    read_value,
+    resolve,
+)
+
+NOW = pd.Timestamp("2025-09-15 10:17", tz="UTC")
+LAYERS = ("base_env", "factor", "run")
+FAMILY = tuple(
+    hyperparameter_key(model, timeframe, item.name)
+    for model, items in HYPERPARAMETERS.items()
+    for timeframe in ("5m", "30m")
+    for item in items
+)
+WHOLE = sorted(name for name, item in SETTINGS.items() if isinstance(item.kind, setting_kinds.Whole))
+NUMBERS = sorted(name for name, item in SETTINGS.items() if isinstance(item.kind, setting_kinds.Number))
+CHOICES = sorted(name for name, item in SETTINGS.items() if isinstance(item.kind, setting_kinds.Choice))
+FLAGS = sorted(name for name, item in SETTINGS.items() if isinstance(item.kind, setting_kinds.Flag))
+SLICES = ("CVN_SLICE_TRAIN", "CVN_SLICE_VALIDATION", "CVN_SLICE_CALIBRATION", "CVN_SLICE_TEST")
+
+# What the issue names; a default is a promise, so it stands here a second time.
+DEFAULTS = {
+    "CVN_MARKET": "binance",
+    "CVN_AS_OF": "now",
+    "CVN_TIMEFRAME": "30m",
+    "CVN_BACKTEST_TIMEFRAME": "5m",
+    "CVN_DEFAULT_HISTORY_MONTHS": "24",
+    "CVN_DEFAULT_PTE": "H4_SL1.0_TP2.0",
+    "CVN_SL_MULT": "",
+    "CVN_TP_MULT": "",
+    "CVN_BINARY_CLASSIFICATION": "1",
+    "CVN_CUSUM_TRAINING_ENABLED": "1",
+    "CVN_CUSUM_FILTER_MODE": "event",
+    "CVN_CUSUM_THRESHOLD_H": "3.0",
+    "CVN_LABEL_SMOOTHING": "none",
+    "CVN_CLEANLAB": "off",
+    "CVN_FOCAL_LOSS": "0",
+    "CVN_HPO_OBJECTIVE": "precision_recall_auc",
+    "CVN_CALIBRATION": "sigmoid",
+}
+
+
+def resolved(**layers: dict[str, str]) -> Settings:
+    return resolve(base_env=layers.get("base_env", {}), factor=layers.get("factor"), run=layers.get("run", {}), now=NOW)
+
+
+def refusal(**layers: dict[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        resolved(**layers)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_key_is_declared_whole(name):
+    declared = SETTINGS[name]
+    assert declared.name == name
+    assert declared.stage
+    assert len(declared.meaning) > 10
+    assert declared.kind.expected
+    item = read_value(name, declared.default, Layer.DEFAULT)
+    # The default is written canonically, so `settings show` says the same in both columns.
+    assert item.layer is Layer.DEFAULT
+    assert read_value(name, item.text, Layer.RUN).value == item.value
+
+
+def test_the_defaults_that_the_issue_names():
+    found = resolved()
+    assert {name: found.text(name) for name in DEFAULTS} == DEFAULTS
+    assert sum(found.number(name) for name in SLICES) == pytest.approx(1.0)
+
+
+def test_a_run_lists_every_declared_key_and_then_what_was_pinned():
+    key = hyperparameter_key("XGBOOST", "30m", "max_depth")
+    names = [item.setting.name for item in resolved(run={key: "3"})]
+    assert names == [*SETTINGS, key]
+
+
+@pytest.mark.parametrize(
+    ("given_layers", "text", "layer", "explicit"),
+    [
+        ((), "60", Layer.DEFAULT, False),
+        (("base_env",), "11", Layer.BASE_ENV, False),
+        (("factor",), "12", Layer.FACTOR, True),
+        (("run",), "13", Layer.RUN, True),
+        (("base_env", "factor"), "12", Layer.FACTOR, True),
+        (("base_env", "run"), "13", Layer.RUN, True),
+        (("factor", "run"), "13", Layer.RUN, True),
+        (("base_env", "factor", "run"), "13", Layer.RUN, True),
+    ],
+)
+def test_the_strongest_layer_wins_and_is_remembered(given_layers, text, layer, explicit):
+    values = {"base_env": "11", "factor": "12", "run": "13"}
+    found = resolved(**{name: {"CVN_MAX_FEATURES": values[name]} for name in given_layers})
+    assert found.text("CVN_MAX_FEATURES") == text
+    assert found.whole("CVN_MAX_FEATURES") == int(text)
+    assert found["CVN_MAX_FEATURES"].layer is layer
+    assert found.is_explicit("CVN_MAX_FEATURES") is explicit
+    # Nothing else changed its layer.
+    assert {item.layer for item in found if item.setting.name != "CVN_MAX_FEATURES"} == {Layer.DEFAULT}
+
+
+def test_a_key_that_nobody_pinned_is_not_explicit():
+    assert not resolved().is_explicit("CVN_HPO_XGBOOST_30M_MAX_DEPTH")
+    assert not resolved().is_explicit("CVN_NOTHING")
+
+
+def test_a_layer_that_repeats_the_default_still_counts_as_that_layer():
+    assert resolved(run={"CVN_MAX_FEATURES": "60"}).is_explicit("CVN_MAX_FEATURES")
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("value", ["1", "event", ""])
+def test_the_retired_key_is_refused_and_names_both_successors(layer, value):
+    message = refusal(**{layer: {"CVN_CUSUM_TRAINING_MODE": value}})
+    assert "CVN_CUSUM_TRAINING_MODE is retired" in message
+    assert "CVN_CUSUM_TRAINING_ENABLED" in message
+    assert "CVN_CUSUM_FILTER_MODE" in message
+    assert not set(RETIRED) & set(SETTINGS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CVN_MAX_FEATURE", "CVN_MAX_FEATURES"),
+        ("CVN_CUSUM_TRESHOLD_H", "CVN_CUSUM_THRESHOLD_H"),
+        ("cvn_market", "CVN_MARKET"),
+        ("CVN_N_TRIALS", "CVN_DEFAULT_N_TRIALS"),
+        ("CVN_HPO_OBJECTIV", "CVN_HPO_OBJECTIVE"),
+    ],
+)
+def test_an_unknown_key_names_those_that_are_close(layer, name, meant):
+    message = refusal(**{layer: {name: "1"}})
+    assert message.startswith(f"{name} is not a setting. Did you mean ")
+    if name != "cvn_market":
+        assert meant in message.split("`cvntrade settings show`")[0]
+
+
+def test_a_key_close_to_nothing_names_them_all():
+    message = refusal(run={"ZZZ": "1"})
+    assert all(name in message for name in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("CVN_MAX_FEATURES", "sixty"),
+        ("CVN_MAX_FEATURES", "60.0"),
+        ("CVN_MAX_FEATURES", ""),
+        ("CVN_MAX_FEATURES", "0"),
+        ("CVN_MAX_FEATURES", "1001"),
+        ("CVN_MAX_FEATURES", "nan"),
+        ("CVN_MAX_FEATURES", "inf"),
+        ("CVN_SEED", "-1"),
+        ("CVN_SEED", str(2**31)),
+        ("CVN_CUSUM_THRESHOLD_H", "nan"),
+        ("CVN_CUSUM_THRESHOLD_H", "inf"),
+        ("CVN_CUSUM_THRESHOLD_H", "-inf"),
+        ("CVN_CUSUM_THRESHOLD_H", "1e400"),
+        ("CVN_CUSUM_THRESHOLD_H", "0.09"),
+        ("CVN_CUSUM_THRESHOLD_H", "20.1"),
+        ("CVN_CUSUM_THRESHOLD_H", ""),
+        ("CVN_SL_MULT", "0"),
+        ("CVN_TP_MULT", "NaN"),
+        ("CVN_BINARY_CLASSIFICATION", "2"),
+        ("CVN_BINARY_CLASSIFICATION", ""),
+        ("CVN_CUSUM_FILTER_MODE", "Event"),
+        ("CVN_CUSUM_FILTER_MODE", ""),
+        ("CVN_TIMEFRAME", "7m"),
+        ("CVN_DEFAULT_PTE", "H7_SL1.0_TP2.0"),
+        ("CVN_DEFAULT_PTE", "H4_SL0_TP2.0"),
+        ("CVN_DEFAULT_PTE", "4h"),
+        ("CVN_AS_OF", "yesterday"),
+        ("CVN_AS_OF", "2025-13-01"),
+        ("CVN_AS_OF", "1756684800"),
+        ("CVN_AS_OF", ""),
+    ],
+)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_wrong_value_is_refused_with_key_value_layer_and_what_is_expected(layer, name, text):
+    message = refusal(**{layer: {name: text}})
+    assert f"{name}={text!r} (layer {layer}) is not valid: expected {SETTINGS[name].kind.expected}" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "canonical"),
+    [
+        ("CVN_BINARY_CLASSIFICATION", ("1", "true", "TRUE", "on", "yes", " 1 "), "1"),
+        ("CVN_BINARY_CLASSIFICATION", ("0", "false", "Off", "no"), "0"),
+        ("CVN_CUSUM_THRESHOLD_H", ("3", "3.0", "3.", "03", "3e0", " 3 "), "3.0"),
+        ("CVN_FOCAL_GAMMA", ("0", "-0", "0.0", "-0.0"), "0.0"),
+        ("CVN_MAX_FEATURES", ("60", "060", "+60"), "60"),
+        ("CVN_SL_MULT", ("", " "), ""),
+        ("CVN_DEFAULT_PTE", ("H4_SL1_TP2", "H4_SL1.0_TP2.0", "H4_SL1.00_TP2.0"), "H4_SL1.0_TP2.0"),
+        ("CVN_AS_OF", ("2025-09-01", "2025-09-01T00:00Z", "2025-09-01T02:00:00+02:00"), "2025-09-01T00:00:00Z"),
+        ("CVN_BINANCE_ARCHIVE_URL", ("https://host/data", "https://host/data/"), "https://host/data"),
+    ],
+)
+def test_one_value_has_one_text(name, texts, canonical):
+    found = [resolved(run={name: text}) for text in texts]
+    assert {item.text(name) for item in found} == {canonical}
+    assert len({str(item.used([name])) for item in found}) == 1
+
+
+def test_typed_accessors_give_the_declared_type():
+    found = resolved()
+    assert found.flag("CVN_BINARY_CLASSIFICATION") is True
+    assert found.whole("CVN_SEED") == 42
+    assert found.number("CVN_COST_BPS") == 20.0
+    for wrong in (
+        lambda: found.flag("CVN_SEED"),
+        lambda: found.whole("CVN_FOCAL_LOSS"),
+        lambda: found.number("CVN_SEED"),
+    ):
+        with pytest.raises(AssertionError):
+            wrong()
+    with pytest.raises(KeyError):
+        found.text("CVN_NOTHING")
+
+
+def test_the_four_slices_must_add_up():
+    good = dict(zip(SLICES, ("0.5", "0.1", "0.2", "0.2"), strict=True))
+    assert resolved(run=good).number("CVN_SLICE_TRAIN") == 0.5
+    assert resolved(run=dict(zip(SLICES, ("0.7", "0.1", "0.1", "0.1"), strict=True))).number("CVN_SLICE_TEST") == 0.1
+    message = refusal(base_env={"CVN_SLICE_TRAIN": "0.7"})
+    assert "the four slices must add up to 1, they add up to 0.9" in message
+    assert "CVN_SLICE_TRAIN=0.7" in message
+    assert "Set all four" in message
+    assert all(name in message for name in SLICES)
+
+
+def test_the_focal_loss_is_for_two_classes():
+    assert resolved(run={"CVN_FOCAL_LOSS": "1"}).flag("CVN_FOCAL_LOSS")
+    message = refusal(base_env={"CVN_FOCAL_LOSS": "1"}, run={"CVN_BINARY_CLASSIFICATION": "0"})
+    assert "CVN_BINARY_CLASSIFICATION=1 or CVN_FOCAL_LOSS=0" in message
+
+
+def test_the_backtest_interval_divides_the_learning_interval():
+    assert resolved(run={"CVN_BACKTEST_TIMEFRAME": "30m"}).text("CVN_TIMEFRAME") == "30m"
+    assert "must divide" in refusal(run={"CVN_BACKTEST_TIMEFRAME": "1h"})
+
+
+def test_as_of():
+    assert resolved().as_of == NOW
+    assert resolved(run={"CVN_AS_OF": "2025-09-01"}).as_of == pd.Timestamp("2025-09-01", tz="UTC")
+    assert resolved(run={"CVN_AS_OF": NOW.isoformat()}).as_of == NOW
+    later = (NOW + pd.Timedelta(seconds=1)).isoformat()
+    message = refusal(run={"CVN_AS_OF": later})
+    assert "lies in the future (now is 2025-09-15T10:17:00+00:00)" in message
+    assert "in the future" in refusal(base_env={"CVN_AS_OF": "9999-01-01"})
+
+
+def test_the_pte_in_force():
+    assert str(resolved().pte) == "H4_SL1.0_TP2.0"
+    assert str(resolved(run={"CVN_SL_MULT": "0.5"}).pte) == "H4_SL0.5_TP2.0"
+    assert str(resolved(base_env={"CVN_DEFAULT_PTE": "H2_SL1_TP3"}, run={"CVN_TP_MULT": "4"}).pte) == "H2_SL1.0_TP4.0"
+    # An empty text in a stronger layer takes the operators' value away again.
+    lifted = resolved(base_env={"CVN_SL_MULT": "0.5"}, run={"CVN_SL_MULT": ""})
+    assert str(lifted.pte) == "H4_SL1.0_TP2.0"
+
+
+@pytest.mark.parametrize("name", ["CVN_BINANCE_ARCHIVE_URL", "CVN_BINANCE_API_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://operator:hunter2@host/data",
+        "HTTPS://operator:hunter2@host/data",
+        "https://hunter2@host",
+        "https://operator:hunter/2hunter2@host",
+        "ftp://operator:hunter2@host/data",
+        "file://operator:hunter2@host/data",
+    ],
+)
+def test_an_address_with_credentials_is_refused_and_not_repeated(name, url):
+    with pytest.raises(SettingsError) as caught:
+        resolved(run={name: url})
+    told: BaseException | None = caught.value
+    while told is not None:
+        assert "hunter" not in f"{told} {told!r}"
+        told = told.__cause__ or told.__context__
+    assert "user or password" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "valid"),
+    [
+        ("CVN_BINANCE_ARCHIVE_URL", "http://127.0.0.1:8080", True),
+        ("CVN_BINANCE_ARCHIVE_URL", "file:///srv/market", True),
+        ("CVN_BINANCE_ARCHIVE_URL", "../shared/market", True),
+        ("CVN_BINANCE_ARCHIVE_URL", "/srv/my market", True),
+        ("CVN_BINANCE_ARCHIVE_URL", "/", True),
+        ("CVN_BINANCE_ARCHIVE_URL", "", False),
+        ("CVN_BINANCE_ARCHIVE_URL", "https://", False),
+        ("CVN_BINANCE_ARCHIVE_URL", "s3://bucket/data", False),
+        ("CVN_BINANCE_ARCHIVE_URL", "https://host/a b", False),
+        ("CVN_BINANCE_API_URL", "http://127.0.0.1:8080", True),
+        ("CVN_BINANCE_API_URL", "file:///srv/market", False),
+        ("CVN_BINANCE_API_URL", "api.binance.com", False),
+    ],
+)
+def test_which_addresses_read(name, text, valid):
+    if valid:
+        assert resolved(run={name: text}).text(name) == text
+    else:
+        assert f"{name}=" in refusal(run={name: text})
+
+
+def test_every_hyperparameter_key_reads_over_its_whole_range():
+    for key in FAMILY:
+        item = {item.name.upper(): item for item in HYPERPARAMETERS["XGBOOST"]}[key.split("M_", 1)[1]]
+        for value in (item.low, item.high, item.default):
+            text = str(int(value) if item.integer else value)
+            assert read_value(key, text, Layer.RUN).value == value
+        for outside in (item.low - 1, item.high + 1):
+            with pytest.raises(SettingsError, match=f"{key}=.*is not valid: expected"):
+                read_value(key, str(int(outside) if item.integer else outside), Layer.RUN)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("CVN_HPO_CATBOOST_30M_MAX_DEPTH", "model CATBOOST is unknown; known: XGBOOST"),
+        ("CVN_HPO_XGBOOST_7M_MAX_DEPTH", "timeframe 7m is unknown; known: 1m, 5m, 15m, 30m, 1h, 4h, 1d"),
+        ("CVN_HPO_XGBOOST_30M_DEPTH", "XGBOOST has no depth; it has max_depth, learning_rate"),
+        ("CVN_HPO_XGBOOST_MAX_DEPTH", "is not a setting"),
+        ("CVN_HPO_XGBOOST_30M_", "is not a setting"),
+        ("CVN_HPO_xgboost_30m_max_depth", "is not a setting"),
+    ],
+)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_hyperparameter_key_outside_the_grammar_is_refused(layer, key, said):
+    message = refusal(**{layer: {key: "4"}})
+    assert message.startswith(key)
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text"),
+    [
+        ("MAX_DEPTH", "9"),
+        ("MAX_DEPTH", "4.5"),
+        ("LEARNING_RATE", "nan"),
+        ("LEARNING_RATE", "0.4"),
+        ("SUBSAMPLE", "inf"),
+    ],
+)
+def test_a_hyperparameter_out_of_range_is_refused(parameter, text):
+    key = f"CVN_HPO_XGBOOST_30M_{parameter}"
+    assert f"{key}={text!r} (layer run) is not valid: expected" in refusal(run={key: text})
+
+
+def test_pinned_gives_the_timeframe_in_force_by_xgboost_name():
+    pins = {"CVN_HPO_XGBOOST_30M_MAX_DEPTH": "3", "CVN_HPO_XGBOOST_5M_MAX_DEPTH": "5"}
+    found = resolved(base_env=pins, run={"CVN_HPO_XGBOOST_30M_LEARNING_RATE": "0.1"})
+    assert found.pinned() == {"max_depth": 3, "learning_rate": 0.1}
+    assert isinstance(found.pinned()["max_depth"], int)
+    assert resolved(base_env=pins, run={"CVN_TIMEFRAME": "5m"}).pinned() == {"max_depth": 5}
+    assert resolved().pinned() == {}
+
+
+@pytest.mark.parametrize("parameter", ["MAX_DEPTH", "LEARNING_RATE"])
+def test_a_run_lifts_an_operators_pin_with_the_empty_text(parameter):
+    key = f"CVN_HPO_XGBOOST_30M_{parameter}"
+    found = resolved(base_env={key: "0.2" if parameter == "LEARNING_RATE" else "3"}, run={key: ""})
+    assert found.pinned() == {}
+    assert found.used(["CVN_HPO_*"]) == resolved().used(["CVN_HPO_*"])
+
+
+def test_used_gives_canonical_texts_and_the_family_as_one():
+    found = resolved(run={"CVN_HPO_XGBOOST_30M_MAX_DEPTH": "03", "CVN_HPO_XGBOOST_30M_GAMMA": "0", "CVN_SEED": "07"})
+    assert found.used(["CVN_SEED", "CVN_HPO_*", "CVN_FOCAL_GAMMA"]) == {
+        "CVN_FOCAL_GAMMA": "2.0",
+        "CVN_HPO_*": "CVN_HPO_XGBOOST_30M_GAMMA=0.0, CVN_HPO_XGBOOST_30M_MAX_DEPTH=3",
+        "CVN_SEED": "7",
+    }
+
+
+def test_the_family_does_not_swallow_a_declared_key():
+    found = resolved(run={"CVN_HPO_OBJECTIVE": "f1_binary"})
+    assert found.used(["CVN_HPO_*"]) == {"CVN_HPO_*": ""}
+
+
+def test_used_does_not_depend_on_the_order_in_which_keys_were_given():
+    pins = {"CVN_HPO_XGBOOST_30M_MAX_DEPTH": "3", "CVN_HPO_XGBOOST_30M_GAMMA": "1"}
+    turned = dict(reversed(pins.items()))
+    names = ["CVN_HPO_*", "CVN_SEED"]
+    first, second = resolved(run=pins).used(names), resolved(run=turned).used(list(reversed(names)))
+    assert list(first.items()) == list(second.items())
+
+
+NUMBER_TEXTS = st.one_of(
+    st.floats().map(repr),
+    st.integers().map(str),
+    st.sampled_from(["", "nan", "inf", "-inf", "1e999", "-0.0", "1_0", "0x10", "١", "1,5", " 3 ", "None", "\x00"]),
+    st.text(max_size=8),
+)
+
+
+@given(name=st.sampled_from(NUMBERS + WHOLE + list(FAMILY)), text=NUMBER_TEXTS, layer=st.sampled_from(LAYERS))
+def test_no_number_outside_its_range_is_ever_accepted(name, text, layer):
+    try:
+        found = resolved(**{layer: {name: text}})
+    except SettingsError:
+        return
+    kind, value = find_setting(name).kind, found[name].value
+    assert isinstance(kind, setting_kinds.Number | setting_kinds.Whole)
+    if value is None:
+        assert kind.optional
+        assert text.strip() == ""
+        return
+    assert type(value) is (int if isinstance(kind, setting_kinds.Whole) else float)
+    assert kind.low <= value <= kind.high
+    assert read_value(name, found.text(name), Layer.RUN).text == found.text(name)
+
+
+@given(
+    name=st.sampled_from(CHOICES + FLAGS),
+    text=st.one_of(st.sampled_from(["event", "1", "yes", "5m"]), st.text(max_size=8)),
+)
+def test_no_word_outside_its_list_is_ever_accepted(name, text):
+    try:
+        value = read_value(name, text, Layer.RUN).value
+    except SettingsError:
+        return
+    kind = SETTINGS[name].kind
+    assert value in (kind.words if isinstance(kind, setting_kinds.Choice) else (True, False))
+
+
+@given(shares=st.lists(st.floats(0.05, 0.5), min_size=4, max_size=4))
+def test_no_slices_are_accepted_that_do_not_add_up(shares):
+    texts = dict(zip(SLICES, map(repr, shares), strict=True))
+    if abs(sum(shares) - 1) > 1e-6:
+        assert "must add up to 1" in refusal(run=texts)
+
+
+@pytest.mark.parametrize("module", [settings, setting_kinds])
+def test_settings_do_not_read_the_environment(module, monkeypatch):
+    tree = ast.parse(Path(module.__file__).read_text())
+    imported = {
+        name.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    imported |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not imported & {"os", "sys", "subprocess", "dotenv", "dagster", "resources"}
+    before = {item.setting.name: item.text for item in resolved()}
+    for name in (*SETTINGS, *FAMILY, *RETIRED):
+        monkeypatch.setenv(name, "not valid")
+    assert {item.setting.name: item.text for item in resolved()} == before
+
+
+def test_every_key_is_documented_by_a_name_that_people_can_type():
+    assert all(re.fullmatch(r"CVN_[A-Z_]+", name) for name in SETTINGS)
