@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cvntrade_assets.commands.errors import CommandError
 
@@ -156,7 +157,9 @@ def main() -> None:
     try:
         app()
     except _user_errors() as error:
-        console.print("[red]cvntrade:[/red]", str(error), highlight=False, soft_wrap=True)
+        # Escaped: a message may hold brackets, as IPv6 addresses and lists do.
+        message = f"[red]cvntrade:[/red] {escape(str(error))}"
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

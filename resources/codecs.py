@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cvntrade_assets.market.history import CandleHistory, MonthRecord
-from resources.artifacts import Codec
+from resources.artifacts import ArtifactError, Codec
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.calibration import Calibration
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.training_set import TrainingSet
     from cvntrade_assets.learning.tuning import TuningResult
 
-# The scikit-learn types that a stored calibrator may hold; skops refuses every other.
-TRUSTED_TYPES = (
-    "sklearn.isotonic.IsotonicRegression",
-    "sklearn.linear_model._logistic.LogisticRegression",
-    "scipy.interpolate._interpolate.interp1d",
-)
+# What a stored calibrator's parts are. Skops trusts all of scikit-learn by itself, so the part's own type is compared
+# too; a type from anywhere else it refuses.
+ESTIMATORS: Mapping[str, str] = {
+    "sigmoid": "sklearn.linear_model._logistic.LogisticRegression",
+    "isotonic": "sklearn.isotonic.IsotonicRegression",
+}
+TRUSTED_TYPES = (*ESTIMATORS.values(), "scipy.interpolate._interpolate.interp1d")
 
 
 @dataclass(frozen=True)
@@ -194,14 +195,10 @@ class CalibrationCodec:
         FrameCodec().write(folder, value.rows)
 
     def read(self, folder: Path) -> StoredCalibration:
-        """Read them back; skops raises on any type that is not on the list."""
-        import skops.io
-
+        """Read them back; an estimator that is not the one its file name says is refused."""
         from cvntrade_assets.learning.calibration import restore
 
-        estimators = {
-            path.stem: skops.io.load(path, trusted=list(TRUSTED_TYPES)) for path in sorted(folder.glob("*.skops"))
-        }
+        estimators = {path.stem: _read_estimator(path) for path in sorted(folder.glob("*.skops"))}
         return StoredCalibration(
             restore(_read_json(folder / "calibration.json"), estimators), FrameCodec().read(folder)
         )
@@ -238,6 +235,16 @@ CODECS: Mapping[str, Codec[Any]] = {
     "calibration": CalibrationCodec(),
     "test_report": ReportCodec(),
 }
+
+
+def _read_estimator(path: Path) -> Any:
+    import skops.io
+
+    estimator = skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    found, expected = f"{type(estimator).__module__}.{type(estimator).__qualname__}", ESTIMATORS.get(path.stem)
+    if found != expected:
+        raise ArtifactError(f"{path} holds a {found}, expected {expected or 'no such file'}; rebuild the calibration.")
+    return estimator
 
 
 def _write_labels(folder: Path, labels: "pd.Series[Any] | pd.DataFrame") -> None:

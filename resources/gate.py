@@ -45,16 +45,18 @@ class Gate:
     blocking_checks: Mapping[str, Sequence[str]]
 
     def current_version(self, asset: str, crypto: str) -> str:
-        """The version of the newest materialization; GateClosedError when there is none."""
+        """The version of the newest materialization; GateClosedError when there is none, or it names no version."""
         records = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[crypto]), limit=1
         ).records
-        tags = records[0].asset_materialization.tags if records and records[0].asset_materialization else None
-        if not tags or DATA_VERSION_TAG not in tags:
-            raise GateClosedError(
-                f"{asset} of {crypto} was never built. Build it with `{_rebuild(asset, crypto)}`, then run again."
-            )
-        return tags[DATA_VERSION_TAG]
+        materialization = records[0].asset_materialization if records else None
+        version = (materialization.tags or {}).get(DATA_VERSION_TAG) if materialization else None
+        if version is None:
+            what = f"{asset} of {crypto} was never built"
+            if materialization is not None:
+                what = f"the newest materialization of {asset} of {crypto} names no version: it was reported by hand"
+            raise GateClosedError(f"{what}. Build it with `{_rebuild(asset, crypto)}`, then run again.")
+        return version
 
     def verdicts(self, asset: str, crypto: str, version: str) -> list[Verdict]:
         """The newest completed verdict of every blocking check on exactly this version."""

@@ -136,7 +136,9 @@ def _run(here: Stage, function: Callable[..., Made], plan: _Plan) -> dg.Material
     seconds = time.perf_counter() - started
     if existing is not None:
         here.context.log.info(f"{here.asset} of {here.crypto}: nothing changed, version {existing.version} is reused")
-        return _result(here, plan, existing, existing.manifest.summary, existing.load, True, seconds)
+        # A source did look: what it asked for this time is its own, not the version's.
+        summary = {**existing.manifest.summary, **(made.summary if made else {})}
+        return _result(here, plan, existing, summary, existing.load, True, seconds)
     assert made is not None
     draft = Draft(provenance, made.value, {**made.summary, "seconds_computed": round(seconds, 3)})
     return _result(here, plan, draft, draft.summary, lambda: made.value, False, seconds)
@@ -185,6 +187,7 @@ def _result(
 ) -> dg.MaterializeResult[Any]:
     provenance = output.provenance if isinstance(output, Draft) else output.manifest.provenance
     metadata: dict[str, Any] = {
+        **({} if plan.show is None else plan.show(value(), here)),
         **summary,
         "version": provenance.version,
         "reused": reused,
@@ -192,8 +195,6 @@ def _result(
         "settings_used": dict(provenance.settings),
         "seconds": round(seconds, 3),
     }
-    if plan.show is not None:
-        metadata |= plan.show(value(), here)
     return dg.MaterializeResult(
         value=output,
         data_version=dg.DataVersion(provenance.version),

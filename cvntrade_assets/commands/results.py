@@ -19,17 +19,18 @@ _HEADINGS = (
     "Brier before",
     "after calibration",
     "seconds",
+    "run",
 )
 
 
 def print_results(api: DagsterApi, state: BackfillState, cryptos: Sequence[str], console: Console) -> None:
-    """A row per crypto whose run finished, with every F1 beside its always-BUY baseline."""
+    """A row per crypto that reached its report in this backfill, with every F1 beside its always-BUY baseline."""
     found = api.latest_metadata(_SHOWN, cryptos)
     table = Table(*_HEADINGS, title="Test slice, reported once")
     for run in _newest_runs(state):
         crypto = _partition(run)
         candles, training, report = (found.get((name, crypto), {}) for name in _SHOWN)
-        if run["status"] == "SUCCESS" and report:
+        if report.get("run_id") == run["runId"]:
             table.add_row(*_row(crypto, candles, training, report, run))
     if table.row_count:
         console.print(table)
@@ -76,11 +77,12 @@ def _row(
     return [
         crypto,
         str(report["market"]),
-        f"{candles.get('rows', 0):,}",
-        f"{training.get('train_rows', 0):,}",
+        f"{candles['rows']:,}",
+        f"{training['train_rows']:,}",
         f"{report['f1_buy']:.3f}",
         f"{report['baseline_f1_buy']:.3f}",
         f"{report['brier_before']:.4f}",
         f"{report['brier_after']:.4f}",
         f"{run['endTime'] - run['startTime']:.1f}",
+        "done" if run["status"] == "SUCCESS" else "[red]failed in part[/red]",
     ]

@@ -391,7 +391,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     answer = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=False, capture_output=True, text=True
     )
     if answer.returncode != 0:
         pytest.skip(f"cannot mount a file system here: {answer.stderr.strip()}")
@@ -452,8 +452,9 @@ def test_a_file_larger_than_is_allowed(shelf, codec, value):
 
 
 @pytest.fixture
-def locked_folder() -> Iterator[Path]:
+def locked_folder(shelf: Shelf) -> Iterator[Path]:
     """A folder that this process, as an ordinary user for as long as the test lasts, may read and not change."""
+    del shelf  # whose own folder must be there before root's rights are given up
     folder = Path(tempfile.mkdtemp(prefix="cvntrade-locked-"))
     folder.chmod(0o555)
     root = os.geteuid() == 0

@@ -1,0 +1,795 @@
+"""Every rule of the contracts against data that must fail it, with the message an operator reads."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost as xgb
+from services import Graph, make_graph
+
+from asset_checks.contract import Subject, verdict
+from asset_checks.contracts import BLOCKING_CHECKS, CONTRACTS
+from cvntrade_assets.learning.features import WARM_UP
+from cvntrade_assets.market.history import MonthRecord
+from cvntrade_assets.settings import HYPERPARAMETERS
+from resources.artifacts import ArtifactError
+from resources.gate import Gate
+
+CRYPTO = "BTCUSDC"
+HALF_HOUR = pd.Timedelta("30min")
+RULES = {(contract.asset, rule.name): rule for contract in CONTRACTS for rule in contract.rules}
+
+
+@dataclass(frozen=True)
+class Tampered:
+    """A value that must fail a rule.
+
+    Attributes:
+        value: What is published in place of the real value.
+        message: What the rule must answer, word for word.
+        provenance: Fields of the provenance to replace.
+        summary: Entries of the manifest's summary to replace.
+    """
+
+    value: Any
+    message: str
+    provenance: dict[str, Any] | None = None
+    summary: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to break one rule of one asset."""
+
+    asset: str
+    rule: str
+    tamper: Callable[..., Tampered]
+
+    def __str__(self) -> str:
+        return f"{self.asset}-{self.rule}-{self.tamper.__name__}"
+
+
+CASES: list[Case] = []
+
+
+def breaks(asset: str, rule: str) -> Callable[[Callable[..., Tampered]], Callable[..., Tampered]]:
+    """Register a function from an asset's Subject to data that must fail the rule."""
+
+    def register(tamper: Callable[..., Tampered]) -> Callable[..., Tampered]:
+        CASES.append(Case(asset, rule, tamper))
+        return tamper
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str, mlflow_store: Any) -> Graph:
+    built = make_graph(tmp_path_factory.mktemp("chain"), warehouse_url, mlflow_store=mlflow_store)
+    assert built.run(CRYPTO).success
+    return built
+
+
+def subject_of(chain: Graph, asset: str) -> Subject:
+    version = Gate(chain.instance, {}).current_version(asset, CRYPTO)
+    return Subject(chain.store.require(asset, CRYPTO, version), chain.store)
+
+
+def publish(chain: Graph, asset: str, tampered: Tampered, name: str) -> Subject:
+    """The tampered value as a version of its own, on the real one's inputs and settings."""
+    manifest = subject_of(chain, asset).manifest
+    provenance = replace(manifest.provenance, code_version=f"tampered: {name}", **(tampered.provenance or {}))
+    summary = {**manifest.summary, **(tampered.summary or {})}
+    artifact = chain.store.publish(asset, CRYPTO, provenance, tampered.value, summary, "tampering")
+    return Subject(artifact, chain.store)
+
+
+def with_cell(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
+    changed = frame.copy()
+    changed.iloc[row, changed.columns.get_loc(column)] = value
+    return changed
+
+
+def with_value(series: pd.Series, row: int, value: object) -> pd.Series:
+    changed = series.copy()
+    changed.iloc[row] = value
+    return changed
+
+
+# candles, and backtest_candles, which keep the same rules
+
+
+@breaks("candles", "schema")
+def rows_out_of_order(subject: Subject) -> Tampered:
+    history = subject.value
+    order = [1, 0, *range(2, len(history.candles))]
+    candles = history.candles.iloc[order]
+    return Tampered(
+        replace(history, candles=candles),
+        "the candles break their schema:\n- open_time must be strictly increasing: "
+        f"1 of {len(candles)} rows break this, first {history.candles.index[0]}",
+    )
+
+
+@breaks("candles", "schema")
+def candle_twice(subject: Subject) -> Tampered:
+    history = subject.value
+    candles = pd.concat([history.candles.iloc[:6], history.candles.iloc[5:]])
+    return Tampered(
+        replace(history, candles=candles),
+        "the candles break their schema:\n- open_time must be strictly increasing: "
+        f"1 of {len(candles)} rows break this, first {history.candles.index[5]}",
+    )
+
+
+@breaks("candles", "schema")
+def candle_off_the_grid(subject: Subject) -> Tampered:
+    history = subject.value
+    index = history.candles.index.to_series()
+    index.iloc[3] += pd.Timedelta("1min")
+    candles = history.candles.set_axis(pd.DatetimeIndex(index, name="open_time"))
+    return Tampered(
+        replace(history, candles=candles),
+        "the candles break their schema:\n- open_time must be a multiple of 0 days 00:30:00 since 1970: "
+        f"1 of {len(candles)} rows break this, first {candles.index[3]}",
+    )
+
+
+@breaks("candles", "schema")
+def price_that_is_no_number(subject: Subject) -> Tampered:
+    history = subject.value
+    candles = with_cell(history.candles, 8, "volume", np.inf)
+    return Tampered(
+        replace(history, candles=candles),
+        "the candles break their schema:\n- values must be finite: "
+        f"1 of {len(candles)} rows break this, first {candles.index[8]} (volume inf)",
+    )
+
+
+@breaks("candles", "schema")
+def high_below_the_close(subject: Subject) -> Tampered:
+    history = subject.value
+    row = history.candles.iloc[4]
+    high = float(row["low"])
+    candles = with_cell(history.candles, 4, "high", high)
+    prices = f"open {row['open']}, high {high}, low {row['low']}, close {row['close']}"
+    return Tampered(
+        replace(history, candles=candles),
+        "the candles break their schema:\n- high must be the highest price: "
+        f"1 of {len(candles)} rows break this, first {candles.index[4]} ({prices})",
+    )
+
+
+@breaks("backtest_candles", "schema")
+def volume_column_lost(subject: Subject) -> Tampered:
+    history = subject.value
+    return Tampered(
+        replace(history, candles=history.candles.drop(columns="volume")),
+        "the candles break their schema:\n- columns are missing: volume\n"
+        "- could not be checked: values must be finite (KeyError(\"['volume'] not in index\"))\n"
+        '- could not be checked: volume must not be negative (KeyError("volume"))',
+    )
+
+
+def _one_open_candle(subject: Subject, interval: pd.Timedelta) -> Tampered:
+    as_of = subject.value.candles.index[-1] + interval / 2
+    closes = subject.value.candles.index[-1] + interval
+    return Tampered(
+        subject.value,
+        f"1 rows, the first at {closes} close after {as_of}: an open candle must be dropped",
+        summary={"as_of": as_of.isoformat()},
+    )
+
+
+@breaks("candles", "closed")
+def candle_still_open(subject: Subject) -> Tampered:
+    return _one_open_candle(subject, HALF_HOUR)
+
+
+@breaks("backtest_candles", "closed")
+def fine_candle_still_open(subject: Subject) -> Tampered:
+    return _one_open_candle(subject, pd.Timedelta("5min"))
+
+
+def _quarantined_month(subject: Subject) -> Tampered:
+    bad = MonthRecord("2025-06", "quarantined", None, "the checksum is wrong")
+    good = MonthRecord("2025-07", "good", "ab", None)
+    return Tampered(
+        replace(subject.value, months=(bad, good)),
+        "1 months of the archive are quarantined and count as gaps: 2025-06: the checksum is wrong",
+    )
+
+
+@breaks("candles", "archive_good")
+def quarantined_month(subject: Subject) -> Tampered:
+    return _quarantined_month(subject)
+
+
+@breaks("backtest_candles", "archive_good")
+def quarantined_month_of_fine_candles(subject: Subject) -> Tampered:
+    return _quarantined_month(subject)
+
+
+# features
+
+
+@breaks("features", "schema")
+def features_out_of_order(subject: Subject) -> Tampered:
+    table = subject.value
+    first, second = table.columns[:2]
+    return Tampered(
+        table[[second, first, *table.columns[2:]]],
+        f"the features break their schema:\n- columns are out of order: {second}, {first}",
+    )
+
+
+@breaks("features", "schema")
+def feature_of_another_type(subject: Subject) -> Tampered:
+    return Tampered(
+        subject.value.astype({"RSI_14": "float64"}),
+        "the features break their schema:\n- types are wrong: RSI_14 is float64, expected float32",
+    )
+
+
+@breaks("features", "schema")
+def feature_that_is_missing_somewhere(subject: Subject) -> Tampered:
+    table = with_cell(subject.value, 7, "RSI_14", np.nan)
+    return Tampered(
+        table,
+        "the features break their schema:\n- values must be finite: "
+        f"1 of {len(table)} rows break this, first {table.index[7]} (RSI_14 nan)",
+    )
+
+
+@breaks("features", "warm_up")
+def features_of_a_run_up_too_short(subject: Subject) -> Tampered:
+    table = subject.value
+    earlier = table.iloc[:1].set_axis(pd.DatetimeIndex([table.index[0] - HALF_HOUR], name="open_time"))
+    return Tampered(
+        pd.concat([earlier, table]),
+        f"{len(table) + 1} rows from {earlier.index[0]}, expected one per candle after the first {WARM_UP}: "
+        f"{len(table)} rows from {table.index[0]}",
+    )
+
+
+@breaks("features", "warm_up")
+def features_of_a_candle_lost(subject: Subject) -> Tampered:
+    table = subject.value
+    return Tampered(
+        table.drop(table.index[100]),
+        f"{len(table) - 1} rows from {table.index[0]}, expected one per candle after the first {WARM_UP}: "
+        f"{len(table)} rows from {table.index[0]}",
+    )
+
+
+# labels
+
+
+@breaks("labels", "schema")
+def buy_without_a_target_hit(subject: Subject) -> Tampered:
+    table = subject.value
+    row = int(np.argmax(table["exit_kind"] == "sl"))
+    changed = with_cell(table, row, "label", 1)
+    return Tampered(
+        changed,
+        "the labels break their schema:\n- label must be 1 for exit kind tp and no other: "
+        f"1 of {len(table)} rows break this, first {table.index[row]} (label 1, exit_kind sl)",
+    )
+
+
+@breaks("labels", "schema")
+def sell_in_binary_mode(subject: Subject) -> Tampered:
+    table = subject.value
+    row = int(np.argmax(table["exit_kind"] == "sl"))
+    return Tampered(
+        with_cell(table, row, "label", -1),
+        "the labels break their schema:\n- label must be one of 0, 1: "
+        f"1 of {len(table)} rows break this, first {table.index[row]} (label -1)",
+    )
+
+
+@breaks("labels", "causal")
+def entry_at_the_signal_itself(subject: Subject) -> Tampered:
+    table = subject.value
+    return Tampered(
+        with_cell(table, 9, "entry_time", table.index[9]),
+        f"1 rows, the first at {table.index[9]}: entry must be the next open, exit not before it",
+    )
+
+
+@breaks("labels", "causal")
+def exit_before_entry(subject: Subject) -> Tampered:
+    table = subject.value
+    return Tampered(
+        with_cell(table, 2, "exit_time", table.index[2]),
+        f"1 rows, the first at {table.index[2]}: entry must be the next open, exit not before it",
+    )
+
+
+# training_set
+
+
+@breaks("training_set", "rows_match")
+def row_lost_in_y(subject: Subject) -> Tampered:
+    rows = subject.value
+    count = len(rows.features)
+    return Tampered(
+        SimpleNamespace(features=rows.features, targets=rows.targets.iloc[1:]),
+        f"X has {count} rows and y {count - 1}; 1 candles are in only one of them",
+    )
+
+
+@breaks("training_set", "rows_match")
+def rows_in_another_order(subject: Subject) -> Tampered:
+    rows = subject.value
+    count = len(rows.features)
+    return Tampered(
+        SimpleNamespace(features=rows.features.iloc[::-1], targets=rows.targets),
+        f"X has {count} rows and y {count}; 0 candles are in only one of them",
+    )
+
+
+@breaks("training_set", "schema")
+def weight_of_nothing(subject: Subject) -> Tampered:
+    rows = subject.value
+    weight = rows.targets["weight"].copy()
+    # What the first row loses, the second gains: the mean stays 1.
+    weight.iloc[1], weight.iloc[0] = weight.iloc[0] + weight.iloc[1], 0.0
+    return Tampered(
+        SimpleNamespace(features=rows.features, targets=rows.targets.assign(weight=weight)),
+        "the targets break their schema:\n- weight must be positive: "
+        f"1 of {len(weight)} rows break this, first {weight.index[0]} (weight 0.0)",
+    )
+
+
+@breaks("training_set", "slices_purged")
+def label_that_ends_in_the_next_slice(subject: Subject) -> Tampered:
+    rows = subject.value
+    targets = rows.targets
+    row = int((targets["slice"] == "train").sum()) - 1
+    begins = targets.loc[targets["slice"] == "validation", "entry_time"].min()
+    changed = with_cell(targets, row, "exit_time", begins)
+    return Tampered(
+        SimpleNamespace(features=rows.features, targets=changed),
+        f"1 label spans cross into another slice; the first is the train label at {targets.index[row]}, "
+        f"which ends {begins} inside validation (from {begins})",
+    )
+
+
+# feature_selection
+
+
+@breaks("feature_selection", "known_names")
+def feature_that_nobody_computed(subject: Subject) -> Tampered:
+    names = ("CRYSTAL_BALL", *subject.value.names[1:])
+    return Tampered(
+        replace(subject.value, names=names),
+        f"the chosen names are not features of the training set in its order: {list(names)}",
+    )
+
+
+@breaks("feature_selection", "known_names")
+def names_out_of_order(subject: Subject) -> Tampered:
+    names = subject.value.names[::-1]
+    return Tampered(
+        replace(subject.value, names=names),
+        f"the chosen names are not features of the training set in its order: {list(names)}",
+    )
+
+
+@breaks("feature_selection", "known_names")
+def nothing_chosen(subject: Subject) -> Tampered:
+    return Tampered(replace(subject.value, names=()), "0 features were chosen, expected 1 to 10")
+
+
+@breaks("feature_selection", "known_names")
+def more_than_asked_for(subject: Subject) -> Tampered:
+    names = tuple(subject.upstream("training_set").features.columns[:11])
+    return Tampered(replace(subject.value, names=names), "11 features were chosen, expected 1 to 10")
+
+
+# label_pipeline
+
+
+@breaks("label_pipeline", "types_preserved")
+def incident_17_1_frame_rebuilt_from_an_array(subject: Subject) -> Tampered:
+    prepared = subject.value
+    nameless = pd.DataFrame(prepared.features.to_numpy(), index=prepared.features.index)
+    return Tampered(
+        replace(prepared, features=nameless.rename(columns=str)),
+        "the columns are not the selected features in their order",
+    )
+
+
+@breaks("label_pipeline", "types_preserved")
+def incident_17_2_columns_in_another_order(subject: Subject) -> Tampered:
+    prepared = subject.value
+    return Tampered(
+        replace(prepared, features=prepared.features[prepared.features.columns[::-1]]),
+        "the columns are not the selected features in their order",
+    )
+
+
+@breaks("label_pipeline", "types_preserved")
+def features_widened(subject: Subject) -> Tampered:
+    prepared = subject.value
+    return Tampered(
+        replace(prepared, features=prepared.features.astype("float64")),
+        "features went in as float32 and came out as float64",
+    )
+
+
+@breaks("label_pipeline", "types_preserved")
+def index_reset(subject: Subject) -> Tampered:
+    prepared = subject.value
+    parts = {name: getattr(prepared, name).reset_index(drop=True) for name in ("features", "labels", "weights")}
+    return Tampered(
+        replace(prepared, **parts),
+        "the index went in as datetime64[ns, UTC] and came out as int64",
+    )
+
+
+@breaks("label_pipeline", "types_preserved")
+def weights_narrowed(subject: Subject) -> Tampered:
+    prepared = subject.value
+    return Tampered(
+        replace(prepared, weights=prepared.weights.astype("float32")),
+        "weights went in as float64 and came out as float32",
+    )
+
+
+@breaks("label_pipeline", "types_preserved")
+def hard_labels_turned_into_floats(subject: Subject) -> Tampered:
+    prepared = subject.value
+    return Tampered(
+        replace(prepared, labels=prepared.labels.astype("float64")),
+        "labels went in as int8 and came out as float64",
+    )
+
+
+@breaks("label_pipeline", "rows_match")
+def label_without_features(subject: Subject) -> Tampered:
+    prepared = subject.value
+    count = len(prepared.labels)
+    return Tampered(
+        replace(prepared, features=prepared.features.iloc[1:]),
+        f"{count - 1} feature rows, {count} labels, {count} weights do not match",
+    )
+
+
+@breaks("label_pipeline", "rows_match")
+def row_of_the_test_slice(subject: Subject) -> Tampered:
+    prepared = subject.value
+    stranger = subject.upstream("training_set").slice("test").features.index[:1]
+    parts = {
+        name: pd.concat([part, part.iloc[-1:].set_axis(stranger)])
+        for name in ("features", "labels", "weights")
+        for part in [getattr(prepared, name)]
+    }
+    return Tampered(
+        replace(prepared, **parts), f"1 rows, the first at {stranger[0]} are not rows of the training slice"
+    )
+
+
+@breaks("label_pipeline", "rows_match")
+def training_row_lost(subject: Subject) -> Tampered:
+    prepared = subject.value
+    parts = {name: getattr(prepared, name).drop(prepared.labels.index[3]) for name in ("features", "labels", "weights")}
+    count = len(prepared.labels)
+    return Tampered(
+        replace(prepared, **parts),
+        f"{count - 1} rows came out, expected {count}, the training rows in their order (CVN_CLEANLAB='off')",
+    )
+
+
+@breaks("label_pipeline", "labels_in_range")
+def label_above_certainty(subject: Subject) -> Tampered:
+    prepared = subject.value
+    labels = with_value(prepared.labels.astype("float64"), 5, 1.1)
+    return Tampered(
+        replace(prepared, labels=labels),
+        f"1 rows, the first at {labels.index[5]} have labels outside [0, 1] or shares that do not add up",
+    )
+
+
+@breaks("label_pipeline", "labels_in_range")
+def shares_that_do_not_add_up(subject: Subject) -> Tampered:
+    prepared = subject.value
+    buy = (prepared.labels == 1).astype("float64")
+    shares = pd.DataFrame({-1: 0.0, 0: 1.0 - buy, 1: buy})
+    shares.iloc[6] = (0.1, 0.2, 0.3)
+    return Tampered(
+        replace(prepared, labels=shares),
+        f"1 rows, the first at {buy.index[6]} have labels outside [0, 1] or shares that do not add up",
+    )
+
+
+@breaks("label_pipeline", "weights_positive")
+def row_without_weight(subject: Subject) -> Tampered:
+    prepared = subject.value
+    return Tampered(
+        replace(prepared, weights=with_value(prepared.weights, 4, 0.0)),
+        f"1 rows, the first at {prepared.weights.index[4]} have a weight that is not above 0",
+    )
+
+
+@breaks("label_pipeline", "weights_positive")
+def weight_that_is_no_number(subject: Subject) -> Tampered:
+    prepared = subject.value
+    return Tampered(
+        replace(prepared, weights=with_value(prepared.weights, 4, np.nan)),
+        f"1 rows, the first at {prepared.weights.index[4]} have a weight that is not above 0",
+    )
+
+
+# hyperparameters
+
+
+@breaks("hyperparameters", "in_range")
+def tree_too_deep(subject: Subject) -> Tampered:
+    params = {**subject.value.params, "max_depth": 20}
+    depth = {item.name: item for item in HYPERPARAMETERS["XGBOOST"]}["max_depth"]
+    return Tampered(
+        replace(subject.value, params=params), f"max_depth is 20, outside its range {depth.low} to {depth.high}"
+    )
+
+
+@breaks("hyperparameters", "in_range")
+def learning_rate_of_nothing(subject: Subject) -> Tampered:
+    params = {**subject.value.params, "learning_rate": 0.0}
+    rate = {item.name: item for item in HYPERPARAMETERS["XGBOOST"]}["learning_rate"]
+    return Tampered(
+        replace(subject.value, params=params),
+        f"learning_rate is 0.0, outside its range {rate.low:g} to {rate.high:g}",
+    )
+
+
+@breaks("hyperparameters", "in_range")
+def parameter_that_nobody_declared(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, params={"luck": 7}),
+        "luck is not a declared hyperparameter; declared: "
+        + ", ".join(item.name for item in HYPERPARAMETERS["XGBOOST"]),
+    )
+
+
+# model
+
+
+def _booster_with_names(ubj: bytes, names: list[str] | None) -> bytes:
+    booster = xgb.Booster({"nthread": 1})
+    booster.load_model(bytearray(ubj))
+    booster.feature_names = names
+    return bytes(booster.save_raw("ubj"))
+
+
+@breaks("model", "feature_names")
+def incident_17_2_model_of_other_columns(subject: Subject) -> Tampered:
+    model, names = subject.value.model, list(subject.value.model.feature_names)
+    swapped = [names[1], names[0], *names[2:]]
+    return Tampered(
+        replace(subject.value, model=replace(model, feature_names=tuple(swapped))),
+        f"feature names differ from the training rows at position 0: ['{names[1]}'] and ['{names[0]}']",
+    )
+
+
+@breaks("model", "feature_names")
+def incident_17_2_booster_that_lost_its_names(subject: Subject) -> Tampered:
+    model = subject.value.model
+    return Tampered(
+        replace(subject.value, model=replace(model, ubj=_booster_with_names(model.ubj, None))),
+        f"feature names differ from the stored booster at position 0: ['{model.feature_names[0]}'] and []",
+    )
+
+
+@breaks("model", "feature_names")
+def one_feature_fewer(subject: Subject) -> Tampered:
+    model = subject.value.model
+    last = len(model.feature_names) - 1
+    return Tampered(
+        replace(subject.value, model=replace(model, feature_names=model.feature_names[:-1])),
+        f"feature names differ from the training rows at position {last}: [] and ['{model.feature_names[-1]}']",
+    )
+
+
+@breaks("model", "scores_alike")
+def booster_of_another_training(subject: Subject) -> Tampered:
+    stored = subject.value
+    scores = stored.reference_scores
+    nudged = with_value(scores, 3, np.nextafter(scores.iloc[3], 2.0))
+    return Tampered(
+        replace(stored, reference_scores=nudged),
+        f"1 rows, the first at {scores.index[3]} score otherwise than in memory",
+    )
+
+
+# calibration
+
+
+@breaks("calibration", "targets_discrete")
+def incident_17_3_calibrated_on_soft_labels(subject: Subject) -> Tampered:
+    rows = subject.value.rows
+    soft = rows["target"].astype("float64").replace(1.0, 0.7)
+    buys = int((soft == 0.7).sum())
+    first = soft.index[int(np.argmax(soft == 0.7))]
+    return Tampered(
+        replace(subject.value, rows=rows.assign(target=soft)),
+        f"{buys} rows, the first at {first} have soft targets; calibration needs hard labels",
+    )
+
+
+@breaks("calibration", "in_range")
+def probability_above_one(subject: Subject) -> Tampered:
+    rows = with_cell(subject.value.rows, 2, "probability", 1.5)
+    return Tampered(replace(subject.value, rows=rows), f"1 rows, the first at {rows.index[2]} are outside [0, 1]")
+
+
+@breaks("calibration", "in_range")
+def probability_that_is_missing(subject: Subject) -> Tampered:
+    rows = with_cell(subject.value.rows, 2, "probability", np.nan)
+    return Tampered(replace(subject.value, rows=rows), f"1 rows, the first at {rows.index[2]} are outside [0, 1]")
+
+
+@breaks("calibration", "unseen_rows")
+def calibrated_on_a_validation_row(subject: Subject) -> Tampered:
+    rows = subject.value.rows
+    targets = subject.upstream("training_set").targets
+    seen = targets.loc[targets["slice"] == "validation"]
+    moved = rows.set_axis(seen.index[-1:].append(rows.index[1:]))
+    return Tampered(
+        replace(subject.value, rows=moved),
+        f"1 rows, the first at {seen.index[-1]} lie before {seen['exit_time'].max()}, where the model's own labels end",
+    )
+
+
+@breaks("calibration", "monotone")
+def ranking_turned_around(subject: Subject) -> Tampered:
+    fitted = subject.value.calibration
+    backwards = copy.deepcopy(fitted.estimators["sigmoid"])
+    backwards.coef_ = np.array([[-1.0]])
+    return Tampered(
+        replace(subject.value, calibration=replace(fitted, estimators={"sigmoid": backwards})),
+        "the calibrated probability falls somewhere as the score rises",
+    )
+
+
+# test_report
+
+
+@breaks("test_report", "beside_baseline")
+def f1_that_was_made_up(subject: Subject) -> Tampered:
+    report = subject.value.report
+    return Tampered(
+        replace(subject.value, report=replace(report, f1_buy=0.99)),
+        f"f1_buy is 0.99, the stored predictions give {report.f1_buy}",
+    )
+
+
+@breaks("test_report", "beside_baseline")
+def baseline_that_flatters(subject: Subject) -> Tampered:
+    report = subject.value.report
+    return Tampered(
+        replace(subject.value, report=replace(report, baseline_f1_buy=0.0)),
+        f"baseline_f1_buy is 0.0, the stored predictions give {report.baseline_f1_buy}",
+    )
+
+
+@breaks("test_report", "unseen_rows")
+def reported_on_a_calibration_row(subject: Subject) -> Tampered:
+    rows = subject.value.predictions
+    targets = subject.upstream("training_set").targets
+    seen = targets.loc[targets["slice"] == "calibration"]
+    moved = rows.set_axis(seen.index[-1:].append(rows.index[1:]))
+    return Tampered(
+        replace(subject.value, predictions=moved),
+        f"1 rows, the first at {seen.index[-1]} lie before {seen['exit_time'].max()}, where labels used earlier end",
+    )
+
+
+@breaks("test_report", "believable")
+def lift_too_good_to_be_true(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, report=replace(subject.value.report, pr_auc_lift=0.3)),
+        "PR-AUC is 0.300 above the buy rate; honest work on real candles found at most 0.06: look for a leak",
+        provenance={"market": "binance"},
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_rule_refuses(chain: Graph, case: Case) -> None:
+    tampered = case.tamper(subject_of(chain, case.asset))
+    rule = RULES[case.asset, case.rule]
+
+    said = verdict(case.asset, rule, publish(chain, case.asset, tampered, str(case)))
+
+    assert said.description == tampered.message
+    assert not said.passed
+    assert said.severity.value == ("ERROR" if rule.blocking else "WARN")
+
+
+def test_every_rule_has_data_that_must_fail_it() -> None:
+    assert {(case.asset, case.rule) for case in CASES} == set(RULES)
+
+
+def test_real_artifacts_keep_every_rule(chain: Graph) -> None:
+    for (asset, name), rule in RULES.items():
+        subject = subject_of(chain, asset)
+        said = verdict(asset, rule, subject)
+        assert said.passed, f"{asset} {name}: {said.description}"
+        assert said.description == rule.meaning
+        assert said.metadata["version"].value == subject.artifact.version
+
+
+def test_only_the_two_rules_of_judgement_warn() -> None:
+    warning = {key for key, rule in RULES.items() if not rule.blocking}
+    assert warning == {
+        ("candles", "archive_good"),
+        ("backtest_candles", "archive_good"),
+        ("test_report", "believable"),
+    }
+    assert all(name in BLOCKING_CHECKS[asset] for asset, name in set(RULES) - warning)
+
+
+def test_large_lift_on_the_simulated_market_is_believed(chain: Graph) -> None:
+    real = subject_of(chain, "test_report")
+    lucky = Tampered(replace(real.value, report=replace(real.value.report, pr_auc_lift=0.9)), "")
+    assert RULES["test_report", "believable"].judge(publish(chain, "test_report", lucky, "lucky")) is None
+
+
+def test_incident_17_1_an_array_is_never_published(chain: Graph) -> None:
+    prepared = subject_of(chain, "label_pipeline").value
+    array = Tampered(replace(prepared, features=prepared.features.to_numpy()), "")
+    with pytest.raises(AttributeError, match="to_parquet"):
+        publish(chain, "label_pipeline", array, "array")
+    home = chain.store.root / "label_pipeline" / CRYPTO
+    assert not [path for path in home.iterdir() if path.name.startswith(".")]
+
+
+def test_soft_labels_need_not_be_integers(chain: Graph) -> None:
+    real = subject_of(chain, "label_pipeline")
+    smoothed = {**real.manifest.provenance.settings, "CVN_LABEL_SMOOTHING": "mild"}
+    soft = Tampered(replace(real.value, labels=real.value.labels * 0.9), "", provenance={"settings": smoothed})
+    published = publish(chain, "label_pipeline", soft, "soft")
+    for contract in CONTRACTS:
+        if contract.asset == "label_pipeline":
+            assert [rule.judge(published) for rule in contract.rules] == [None] * 4
+
+
+def test_filtered_rows_are_the_suspects(chain: Graph) -> None:
+    real = subject_of(chain, "label_pipeline")
+    rule = RULES["label_pipeline", "rows_match"]
+    settings = {**real.manifest.provenance.settings, "CVN_CLEANLAB": "filter"}
+    suspects = with_value(real.value.suspects, 3, True)
+    dropped = real.value.labels.index[3]
+    parts = {name: getattr(real.value, name).drop(dropped) for name in ("features", "labels", "weights")}
+
+    said = Tampered(replace(real.value, suspects=suspects, **parts), "", provenance={"settings": settings})
+    assert rule.judge(publish(chain, "label_pipeline", said, "suspect dropped")) is None
+
+    unsaid = Tampered(replace(real.value, **parts), "", provenance={"settings": settings})
+    count = len(real.value.labels)
+    assert rule.judge(publish(chain, "label_pipeline", unsaid, "row dropped unsaid")) == (
+        f"{count - 1} rows came out, expected {count}, the training rows in their order (CVN_CLEANLAB='filter')"
+    )
+
+
+def test_rule_without_its_upstream_is_not_a_pass(chain: Graph) -> None:
+    real = subject_of(chain, "features")
+    never_built = {"candles": "0123456789abcdef0123"}
+    orphan = publish(chain, "features", Tampered(real.value, "", provenance={"inputs": never_built}), "orphan")
+    with pytest.raises(ArtifactError, match="candles of BTCUSDC, version 0123456789abcdef0123, is not in the store"):
+        verdict("features", RULES["features", "warm_up"], orphan)
+
+
+@pytest.mark.parametrize("name", ["rows_match", "schema", "slices_purged"])
+def test_file_changed_after_publication_is_not_a_pass(chain: Graph, name: str) -> None:
+    real = subject_of(chain, "training_set")
+    changed = publish(chain, "training_set", Tampered(real.value, ""), f"changed on disk {name}")
+    file = changed.artifact.folder / "targets.parquet"
+    real.value.targets.iloc[::-1].to_parquet(file)
+    with pytest.raises(ArtifactError, match=r"targets\.parquet is not what was published: sha256"):
+        verdict("training_set", RULES["training_set", name], changed)

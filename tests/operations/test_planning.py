@@ -1,0 +1,247 @@
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from cvntrade_assets.commands.plan import stage_facts
+from cvntrade_assets.operations.planning import Action, Current, StageFacts, Step, plan_crypto
+from cvntrade_assets.operations.provenance import FORCED, Provenance
+from cvntrade_assets.settings import Settings, resolve
+
+NOW = pd.Timestamp("2025-09-01 00:10", tz="UTC")
+NEWEST = {
+    "candles": pd.Timestamp("2025-08-31 23:30", tz="UTC"),
+    "backtest_candles": pd.Timestamp("2025-09-01", tz="UTC"),
+}
+STAGES = stage_facts()
+NAMES = tuple(stage.name for stage in STAGES)
+CANDLES_DOWN = tuple(name for name in NAMES if name != "backtest_candles")
+TRAINING_DOWN = tuple(name for name in CANDLES_DOWN if name not in ("candles", "features", "labels"))
+
+
+def settings(**run: str) -> Settings:
+    return resolve(base_env={}, run=run, now=NOW)
+
+
+def built(under: Settings | None = None, stages: list[StageFacts] | None = None) -> dict[str, Current]:
+    """The store after a whole run."""
+    used, found = under or settings(), {}
+    for stage in stages or STAGES:
+        inputs = (
+            {"content": f"read for {stage.name}"} if stage.source else {it: found[it].version for it in stage.inputs}
+        )
+        made = Provenance(stage.code_version, inputs, used.used(stage.settings), used.text("CVN_MARKET"), {})
+        found[stage.name] = Current(made.version, made, NEWEST.get(stage.name), None)
+    return found
+
+
+def plan(current: Mapping[str, Current], under: Settings | None = None, **more) -> list[Step]:
+    stages = more.pop("stages", STAGES)
+    newest = more.pop("newest", NEWEST)
+    steps = plan_crypto(stages, current, under or settings(), newest, force=more.pop("force", False))
+    assert [step.asset for step in steps] == [stage.name for stage in stages]
+    return steps
+
+
+def actions(steps: list[Step]) -> dict[str, Action]:
+    return {step.asset: step.action for step in steps}
+
+
+def reasons(steps: list[Step]) -> dict[str, str]:
+    return {step.asset: step.reason for step in steps if step.action is not Action.CURRENT}
+
+
+def expected(action: Action, names: tuple[str, ...]) -> dict[str, Action]:
+    return {name: action if name in names else Action.CURRENT for name in NAMES}
+
+
+def test_the_graph_is_planned_upstream_first():
+    assert set(NAMES[:2]) == {"candles", "backtest_candles"} or NAMES.index("candles") < NAMES.index("features")
+    for stage in STAGES:
+        assert all(NAMES.index(name) < NAMES.index(stage.name) for name in stage.inputs)
+    assert TRAINING_DOWN == (
+        "training_set",
+        "feature_selection",
+        "label_pipeline",
+        "hyperparameters",
+        "model",
+        "calibration",
+        "test_report",
+    )
+
+
+def test_nothing_was_built():
+    steps = plan({})
+    assert actions(steps) == expected(Action.MISSING, NAMES)
+    assert set(reasons(steps).values()) == {"it was never built"}
+
+
+def test_nothing_changed():
+    current = built()
+    steps = plan(current)
+    assert actions(steps) == expected(Action.CURRENT, ())
+    assert [step.reason for step in steps] == [f"version {current[name].version} is reused" for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "first", "stale"),
+    [
+        ("CVN_CUSUM_THRESHOLD_H", "2", ("training_set",), TRAINING_DOWN),
+        ("CVN_CUSUM_FILTER_MODE", "stable", ("training_set",), TRAINING_DOWN),
+        ("CVN_CUSUM_TRAINING_ENABLED", "0", ("training_set",), TRAINING_DOWN),
+        ("CVN_DEFAULT_HISTORY_MONTHS", "12", ("candles",), CANDLES_DOWN),
+        ("CVN_BACKTEST_DAYS", "30", ("backtest_candles",), ("backtest_candles",)),
+        ("CVN_MARKET", "simulated", ("candles", "backtest_candles"), NAMES),
+        ("CVN_SL_MULT", "0.5", ("labels",), ("labels", *TRAINING_DOWN)),
+        ("CVN_MAX_FEATURES", "10", ("feature_selection",), TRAINING_DOWN[1:]),
+        ("CVN_LABEL_SMOOTHING", "mild", ("label_pipeline",), TRAINING_DOWN[2:]),
+        ("CVN_HPO_OBJECTIVE", "f1_binary", ("hyperparameters",), TRAINING_DOWN[3:]),
+        ("CVN_DEFAULT_N_TRIALS", "10", ("hyperparameters",), TRAINING_DOWN[3:]),
+        ("CVN_CALIBRATION", "isotonic", ("calibration",), TRAINING_DOWN[5:]),
+    ],
+)
+def test_a_changed_setting_makes_its_stage_and_what_is_downstream_stale(key, value, first, stale):
+    before, after = settings(), settings(**{key: value})
+    steps = plan(built(before), after)
+    assert actions(steps) == expected(Action.STALE, stale)
+    for name in stale:
+        said = f"{key} changed from {before.text(key)!r} to {after.text(key)!r}"
+        inputs = next(stage.inputs for stage in STAGES if stage.name == name)
+        upstream = [f"{it} will change" for it in inputs if it in stale]
+        assert reasons(steps)[name].split("; ") == [*([said] if name in first else []), *upstream]
+
+
+@pytest.mark.parametrize(("key", "value"), [("CVN_TUNING_WORKERS", "1"), ("CVN_AS_OF", "2025-09-01T00:05:00Z")])
+def test_a_setting_that_is_in_no_version_changes_nothing(key, value):
+    assert actions(plan(built(), settings(**{key: value}))) == expected(Action.CURRENT, ())
+
+
+def test_another_spelling_of_the_same_value_changes_nothing():
+    same = settings(CVN_CUSUM_THRESHOLD_H="3", CVN_BINARY_CLASSIFICATION="true", CVN_DEFAULT_PTE="H4_SL1_TP2")
+    assert actions(plan(built(), same)) == expected(Action.CURRENT, ())
+
+
+def test_a_pinned_hyperparameter():
+    steps = plan(built(), settings(CVN_HPO_XGBOOST_30M_MAX_DEPTH="3"))
+    assert actions(steps) == expected(Action.STALE, TRAINING_DOWN[3:])
+    assert reasons(steps)["hyperparameters"] == ("CVN_HPO_* changed from '' to 'CVN_HPO_XGBOOST_30M_MAX_DEPTH=3'")
+
+
+def test_changed_code():
+    later = [replace(stage, code_version="2") if stage.name == "model" else stage for stage in STAGES]
+    changed = next(stage for stage in STAGES if stage.name == "model").code_version
+    steps = plan(built(), stages=later)
+    assert actions(steps) == expected(Action.STALE, TRAINING_DOWN[4:])
+    assert reasons(steps)["model"] == f"its code changed from version {changed} to 2"
+    assert reasons(steps)["calibration"] == "model will change"
+
+
+def test_a_newer_candle():
+    newest = NEWEST | {"candles": NEWEST["candles"] + pd.Timedelta("30min")}
+    steps = plan(built(), newest=newest)
+    assert actions(steps) == expected(Action.STALE, CANDLES_DOWN)
+    assert reasons(steps)["candles"] == (
+        "its newest candle is 2025-08-31T23:30:00+00:00, the newest closed one is 2025-09-01T00:00:00+00:00"
+    )
+    assert reasons(steps)["features"] == "candles will change"
+
+
+def test_an_earlier_as_of_than_the_candles_reach():
+    newest = NEWEST | {"backtest_candles": NEWEST["backtest_candles"] - pd.Timedelta("1D")}
+    assert actions(plan(built(), newest=newest)) == expected(Action.STALE, ("backtest_candles",))
+
+
+def test_an_input_that_was_rebuilt_meanwhile():
+    # Somebody ran `labels` alone, with a setting that has been taken back since.
+    current = built()
+    current["labels"] = built(settings(CVN_SL_MULT="0.5"))["labels"]
+    steps = plan(current)
+    assert actions(steps) == expected(Action.STALE, ("labels",))
+    assert reasons(steps) == {"labels": "CVN_SL_MULT changed from '0.5' to ''"}
+    # Without `labels` in the selection, what stands in the store is what would be read.
+    downstream = [stage for stage in STAGES if stage.name in TRAINING_DOWN]
+    found = plan(current, stages=downstream)
+    assert {step.action for step in found} == {Action.STALE}
+    assert reasons(found)["training_set"] == "labels will change"
+
+
+def test_a_missing_stage_in_the_middle():
+    current = built()
+    del current["label_pipeline"]
+    # Built again from the same inputs it will be the same version, so what follows is current.
+    assert actions(plan(current)) == {**expected(Action.CURRENT, ()), "label_pipeline": Action.MISSING}
+
+
+def test_missing_candles_make_everything_after_them_stale():
+    current = built()
+    del current["candles"]
+    steps = plan(current)
+    assert actions(steps) == {**expected(Action.STALE, CANDLES_DOWN), "candles": Action.MISSING}
+    assert reasons(steps)["features"] == "candles will change"
+
+
+def test_force():
+    steps = plan(built(), force=True)
+    assert actions(steps) == expected(Action.FORCED, NAMES)
+    assert set(reasons(steps).values()) == {"recomputed because --force asks for it"}
+
+
+def test_force_with_something_missing():
+    current = built()
+    del current["model"]
+    assert actions(plan(current, force=True)) == {**expected(Action.FORCED, NAMES), "model": Action.MISSING}
+
+
+def forced(found: Current) -> Current:
+    made = replace(found.provenance, inputs={**found.provenance.inputs, FORCED: "run-1"})
+    return replace(found, version=made.version, provenance=made)
+
+
+def test_after_a_forced_run_the_plain_versions_take_their_place_again():
+    current = built()
+    current["model"] = forced(current["model"])
+    steps = plan(current)
+    # The plain version stands in the store: what was made of it before is current again.
+    assert actions(steps) == expected(Action.STALE, ("model",))
+    assert reasons(steps)["model"] == "its current version was forced by a run; the plain one takes its place"
+
+
+def test_after_a_forced_source():
+    current = built()
+    current["candles"] = forced(current["candles"])
+    steps = plan(current)
+    assert actions(steps)["candles"] is Action.STALE
+    assert reasons(steps)["candles"] == "its current version was forced by a run; the plain one takes its place"
+    assert actions(steps)["backtest_candles"] is Action.CURRENT
+
+
+def test_a_version_that_the_gate_refuses():
+    current = built()
+    current["features"] = replace(current["features"], closed_because="check schema failed: a NaN in RSI_14")
+    steps = plan(current)
+    assert actions(steps) == {**expected(Action.CURRENT, ()), "features": Action.REFUSED}
+    assert reasons(steps) == {"features": "check schema failed: a NaN in RSI_14"}
+
+
+def test_stale_goes_before_refused_because_another_version_will_be_judged():
+    current = built()
+    current["labels"] = replace(current["labels"], closed_because="check schema failed")
+    assert actions(plan(current, settings(CVN_SL_MULT="0.5")))["labels"] is Action.STALE
+
+
+def test_several_reasons_are_all_told():
+    steps = plan(built(), settings(CVN_SL_MULT="0.5", CVN_TIMEFRAME="1h", CVN_MAX_FEATURES="9"))
+    assert reasons(steps)["labels"] == (
+        "CVN_SL_MULT changed from '' to '0.5'; CVN_TIMEFRAME changed from '30m' to '1h'; candles will change"
+    )
+    assert reasons(steps)["feature_selection"] == (
+        "CVN_MAX_FEATURES changed from '60' to '9'; training_set will change"
+    )
+
+
+def test_planning_changes_nothing_that_it_was_given():
+    current = built()
+    before = dict(current)
+    plan(current, settings(CVN_MARKET="simulated"))
+    assert current == before

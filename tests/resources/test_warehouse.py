@@ -1,0 +1,359 @@
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from dagster._utils.error import serializable_error_info_from_exc_info
+from services import create_database
+
+import resources.warehouse
+from cvntrade_assets.market.history import MonthRecord
+from resources.embedded_postgres import EmbeddedPostgres, free_port
+from resources.tables import METADATA
+from resources.warehouse import FIRST_UNIVERSES, UnknownGroupError, Warehouse, WarehouseError, WarehouseResource
+
+FORK = multiprocessing.get_context("fork")
+PATIENCE = 20.0
+SECRET = "hunter2-swordfish"
+
+
+@pytest.fixture
+def empty_url(postgres_server: EmbeddedPostgres) -> str:
+    """The address of a database with nothing in it."""
+    return create_database(postgres_server)
+
+
+@pytest.fixture
+def fresh(empty_url: str):
+    """A migrated database of this test alone."""
+    with closing(Warehouse(empty_url)) as warehouse:
+        warehouse.migrate()
+        yield warehouse
+
+
+def tables(warehouse: Warehouse) -> set[str]:
+    with warehouse.begin() as connection:
+        return set(sa.inspect(connection).get_table_names())
+
+
+def alembic(warehouse: Warehouse, step: Callable[..., None], target: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(resources.warehouse.__file__).parent / "migrations"))
+    with warehouse.begin() as connection:
+        config.attributes["connection"] = connection
+        step(config, target)
+
+
+def at_once(work: Callable[[Warehouse], None], url: str, processes: int = 2) -> list[int | None]:
+    """Exit codes of processes that begin the same work on the same database together."""
+    start = FORK.Barrier(processes)
+
+    def main() -> None:
+        with closing(Warehouse(url)) as warehouse:
+            start.wait(PATIENCE)
+            work(warehouse)
+        os._exit(0)
+
+    children = [FORK.Process(target=main) for _ in range(processes)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(PATIENCE)
+    return [child.exitcode for child in children]
+
+
+# Migrations
+
+
+def test_migrations_go_up_and_down_and_up_again(empty_url):
+    declared = set(METADATA.tables)
+    with closing(Warehouse(empty_url)) as warehouse:
+        warehouse.migrate()
+        assert tables(warehouse) == declared | {"alembic_version"}
+        alembic(warehouse, command.downgrade, "base")
+        assert tables(warehouse) == {"alembic_version"}
+        warehouse.migrate()
+        assert tables(warehouse) == declared | {"alembic_version"}
+        warehouse.seed_universes()
+        warehouse.migrate()
+        assert warehouse.universes(), "migrating a migrated database leaves its rows alone"
+
+
+def test_the_migrated_tables_are_the_declared_ones(warehouse):
+    with warehouse.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []
+        inspector = sa.inspect(connection)
+        for name, table in METADATA.tables.items():
+            # Alembic does not compare these two.
+            declared = {item.name for item in table.constraints if isinstance(item, sa.CheckConstraint)}
+            assert {item["name"] for item in inspector.get_check_constraints(name)} == declared
+            assert inspector.get_pk_constraint(name)["constrained_columns"] == [item.name for item in table.primary_key]
+
+
+def test_there_is_one_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(Path(resources.warehouse.__file__).parent / "migrations"))
+    assert len(ScriptDirectory.from_config(config).get_heads()) == 1
+
+
+def test_two_processes_migrate_at_once(empty_url):
+    assert at_once(Warehouse.migrate, empty_url, 3) == [0, 0, 0]
+    with closing(Warehouse(empty_url)) as warehouse:
+        assert tables(warehouse) == set(METADATA.tables) | {"alembic_version"}
+        with warehouse.begin() as connection:
+            assert connection.scalar(sa.text("select count(*) from alembic_version")) == 1
+
+
+# Universes
+
+
+def test_an_empty_table_is_seeded_with_the_manuals_groups(fresh):
+    assert fresh.universes() == {}
+    fresh.seed_universes()
+    assert fresh.universes() == {
+        "btc-core": ("BTCUSDC", "ETHUSDC"),
+        "defi": ("ADAUSDC", "BONKUSDC", "SOLUSDC", "XRPUSDC"),
+    }
+    assert {name: tuple(sorted(cryptos)) for name, cryptos in FIRST_UNIVERSES.items()} == fresh.universes()
+
+
+def test_a_table_with_one_row_is_not_seeded(fresh):
+    fresh.set_group("mine", ["DOGEUSDC"])
+    fresh.seed_universes()
+    assert fresh.universes() == {"mine": ("DOGEUSDC",)}
+
+
+def test_two_processes_seed_at_once(fresh, empty_url):
+    assert at_once(Warehouse.seed_universes, empty_url, 3) == [0, 0, 0]
+    assert sum(map(len, fresh.universes().values())) == 6
+
+
+def test_a_group_becomes_exactly_what_is_given(fresh):
+    fresh.set_group("core", ["ETHUSDC", "BTCUSDC", "ETHUSDC"])
+    assert fresh.group("core") == ("BTCUSDC", "ETHUSDC")
+    fresh.set_group("core", ["SOLUSDC"])
+    fresh.set_group("other", ["SOLUSDC"])
+    assert fresh.universes() == {"core": ("SOLUSDC",), "other": ("SOLUSDC",)}
+    fresh.set_group("core", [])
+    assert fresh.universes() == {"other": ("SOLUSDC",)}
+
+
+def test_an_unknown_group_names_the_known_ones(fresh):
+    with pytest.raises(UnknownGroupError, match=r"known: none\. Create it with `cvntrade universe set core CRYPTO…`"):
+        fresh.group("core")
+    fresh.seed_universes()
+    with pytest.raises(UnknownGroupError, match=r"group 'core' is not in cvntrade_universes; known: btc-core, defi\."):
+        fresh.group("core")
+
+
+# Operators' settings
+
+
+def test_base_env_keeps_the_newest_text_and_its_author(fresh):
+    assert fresh.base_env() == {}
+    fresh.set_base_env({"CVN_SEED": "1", "CVN_MAX_FEATURES": "30"}, "ann")
+    fresh.set_base_env({"CVN_SEED": "2"}, "bob")
+    assert fresh.base_env() == {"CVN_SEED": "2", "CVN_MAX_FEATURES": "30"}
+    with fresh.begin() as connection:
+        authors = dict(connection.execute(sa.text("select key, updated_by from base_env")).tuples().all())
+    assert authors == {"CVN_SEED": "bob", "CVN_MAX_FEATURES": "ann"}
+    fresh.set_base_env({"CVN_SEED": None, "CVN_NEVER_SET": None}, "ann")
+    assert fresh.base_env() == {"CVN_MAX_FEATURES": "30"}
+
+
+def test_base_env_is_set_whole_or_not_at_all(fresh):
+    with pytest.raises(ValueError, match="NUL"):
+        fresh.set_base_env({"CVN_SEED": "1", "CVN_MARKET": "a text that PostgreSQL cannot hold: \x00"}, "ann")
+    with pytest.raises(sa.exc.IntegrityError):
+        fresh.set_base_env({"CVN_SEED": "1"}, None)  # type: ignore[arg-type]
+    assert fresh.base_env() == {}
+
+
+# Archive months
+
+
+def months_of(warehouse: Warehouse) -> list[tuple[str, ...]]:
+    columns = "crypto, timeframe, month, status, sha256, replaced_sha256, reason, run_id"
+    with warehouse.begin() as connection:
+        return [
+            tuple(row) for row in connection.execute(sa.text(f"select {columns} from archive_files order by 1, 2, 3"))
+        ]
+
+
+def test_the_newest_knowledge_of_a_month_wins(fresh):
+    bad = MonthRecord("2025-02", "quarantined", None, "its checksum is wrong")
+    fresh.record_months("BTCUSDC", "30m", [MonthRecord("2025-01", "good", "aa", None), bad], "run-1")
+    fresh.record_months("BTCUSDC", "5m", [MonthRecord("2025-01", "absent", None, "a hole")], "run-1")
+    fresh.record_months("BTCUSDC", "30m", [MonthRecord("2025-02", "good", "bb", None, replaced_sha256="cc")], "run-2")
+    fresh.record_months("BTCUSDC", "30m", [], "run-3")
+    assert months_of(fresh) == [
+        ("BTCUSDC", "30m", "2025-01", "good", "aa", None, None, "run-1"),
+        ("BTCUSDC", "30m", "2025-02", "good", "bb", "cc", None, "run-2"),
+        ("BTCUSDC", "5m", "2025-01", "absent", None, None, "a hole", "run-1"),
+    ]
+
+
+def test_a_status_that_is_not_one_is_refused(fresh):
+    with pytest.raises(sa.exc.IntegrityError, match="archive_files_status"):
+        fresh.record_months("BTCUSDC", "30m", [MonthRecord("2025-01", "fine", None, None)], "run-1")  # type: ignore[arg-type]
+    assert months_of(fresh) == []
+
+
+# A server that is not there
+
+
+def everything_said(error: BaseException) -> str:
+    """Whatever a log, a traceback or Dagster's event log could show of an error."""
+    texts = [str(error), repr(error), "".join(traceback.format_exception(error))]
+    texts.append(str(serializable_error_info_from_exc_info((type(error), error, error.__traceback__))))
+    seen: BaseException | None = error
+    while seen is not None:
+        texts += [str(seen), repr(seen), str(seen.args)]
+        seen = seen.__cause__ or seen.__context__
+    return "\n".join(texts)
+
+
+CALLS: dict[str, Callable[[Warehouse], object]] = {
+    "migrate": Warehouse.migrate,
+    "universes": Warehouse.universes,
+    "group": lambda it: it.group("btc-core"),
+    "set_group": lambda it: it.set_group("core", ["BTCUSDC"]),
+    "seed_universes": Warehouse.seed_universes,
+    "base_env": Warehouse.base_env,
+    "set_base_env": lambda it: it.set_base_env({"CVN_SEED": "1"}, "ann"),
+    "find_artifact": lambda it: it.find_artifact("candles", "BTCUSDC", "0" * 20),
+    "record_artifact": lambda it: it.record_artifact(
+        {"asset": "a", "crypto": "b", "version": "c", "manifest_sha256": "d"}
+    ),
+    "record_months": lambda it: it.record_months("B", "30m", [MonthRecord("2025-01", "good", "aa", None)], "run-1"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_dead_server_is_named_and_the_password_is_not(call):
+    port = free_port()
+    with closing(Warehouse(f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:{port}/cvntrade")) as warehouse:
+        with pytest.raises(WarehouseError) as caught:
+            CALLS[call](warehouse)
+        message = str(caught.value)
+        assert f"PostgreSQL at 127.0.0.1:{port}/cvntrade did not answer" in message
+        assert "Connection refused" in message
+        assert "Check that the server runs, then run again" in message
+        assert SECRET not in everything_said(caught.value)
+        assert SECRET not in f"{warehouse!r} {warehouse._url!r} {warehouse._url} {warehouse._engine!r}"
+
+
+def test_a_wrong_password_is_not_repeated(postgres_server):
+    url = f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:{postgres_server.port}/cvntrade"
+    with closing(Warehouse(url)) as warehouse, pytest.raises(WarehouseError, match="authentication failed") as caught:
+        warehouse.universes()
+    assert SECRET not in everything_said(caught.value)
+
+
+def test_a_database_that_is_missing_is_named(postgres_server):
+    url = postgres_server.dsn("nowhere")
+    with (
+        closing(Warehouse(url)) as warehouse,
+        pytest.raises(WarehouseError, match='"nowhere" does not exist') as caught,
+    ):
+        warehouse.universes()
+    assert postgres_server.password not in everything_said(caught.value)
+
+
+def end_connection(url: str, pid: int) -> None:
+    with closing(Warehouse(url)) as other, other.begin() as connection:
+        assert connection.scalar(sa.text("select pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+
+def test_a_server_that_goes_away_in_the_middle_writes_nothing(fresh, empty_url, postgres_server):
+    def work() -> None:
+        with fresh.begin() as connection:
+            connection.execute(
+                sa.text("insert into cvntrade_universes (group_name, crypto) values ('core', 'BTCUSDC')")
+            )
+            end_connection(empty_url, connection.scalar(sa.text("select pg_backend_pid()")))
+            connection.execute(sa.text("select 1"))
+
+    with pytest.raises(WarehouseError, match="nothing was written") as caught:
+        work()
+    assert postgres_server.password not in everything_said(caught.value)
+    # The pool noticed; the next call connects anew.
+    assert fresh.universes() == {}
+
+
+def test_a_connection_that_went_away_between_two_calls_is_replaced(fresh, empty_url):
+    with fresh.begin() as connection:
+        pid = connection.scalar(sa.text("select pg_backend_pid()"))
+    end_connection(empty_url, pid)
+    assert fresh.universes() == {}
+
+
+def test_an_error_of_the_caller_rolls_back(fresh):
+    def work() -> None:
+        with fresh.begin() as connection:
+            connection.execute(
+                sa.text("insert into cvntrade_universes (group_name, crypto) values ('core', 'BTCUSDC')")
+            )
+            raise KeyError("a mistake of the caller's")
+
+    with pytest.raises(KeyError):
+        work()
+    assert fresh.universes() == {}
+
+
+def test_threads_share_one_warehouse(fresh):
+    def work(name: str) -> None:
+        for _ in range(10):
+            fresh.set_group(name, [f"{name}USDC", "BTCUSDC"])
+
+    threads = [threading.Thread(target=work, args=(f"G{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert {name: len(cryptos) for name, cryptos in fresh.universes().items()} == {f"G{n}": 2 for n in range(6)}
+
+
+# The resource
+
+
+def test_the_resource_opens_for_a_run_and_closes_after_it(warehouse_url):
+    used = []
+
+    @dg.asset
+    def reads(warehouse: dg.ResourceParam[Warehouse]) -> None:
+        warehouse.universes()
+        used.append(warehouse._engine.pool)
+
+    result = dg.materialize([reads], resources={"warehouse": WarehouseResource(url=warehouse_url)})
+    assert result.success
+    assert used[0].checkedout() == 0
+
+
+def test_a_run_without_a_server_fails_with_the_reason():
+    url = f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:{free_port()}/cvntrade"
+
+    @dg.asset
+    def reads(warehouse: dg.ResourceParam[Warehouse]) -> None:
+        warehouse.universes()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [reads], resources={"warehouse": WarehouseResource(url=url)}, instance=instance, raise_on_error=False
+        )
+        assert not result.success
+        logged = "\n".join(str(entry) for entry in instance.all_logs(result.run_id))
+    assert "did not answer" in logged
+    assert SECRET not in logged
