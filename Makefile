@@ -36,8 +36,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy cvntrade_assets/market cvntrade_assets/learning cvntrade_assets/trading cvntrade_assets/operations \
-		cvntrade_assets/local cvntrade_assets/settings.py resources
+	$(BIN)/mypy cvntrade_assets asset_checks resources
 	$(BIN)/deptry .
 
 bench: $(INSTALLED)

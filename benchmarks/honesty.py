@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.script import run_script
+from cvntrade_assets.learning.report import TestReport
 from cvntrade_assets.settings import resolve
 
 SIGNALS = ("0", "0.3", "1")
@@ -31,7 +32,7 @@ def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     print(f"{'signal':>6} {'seeds':>5}   {'f1 - always-BUY':>18} {'PR-AUC - buy rate':>20} {'PR-AUC - chance':>18}")
     for signal in SIGNALS:
-        reports = [_report(signal, seed) for seed in range(seeds)]
+        reports = [report(signal, seed) for seed in range(seeds)]
         columns = (
             [report.f1_buy_delta for report in reports],
             [report.pr_auc_lift for report in reports],
@@ -40,7 +41,8 @@ def main() -> None:
         print(f"{signal:>6} {seeds:>5}   " + "   ".join(_mean(values) for values in columns), flush=True)
 
 
-def _report(signal: str, seed: int):
+def report(signal: str, seed: int) -> TestReport:
+    """The test report of one simulated market, by the plain chain."""
     run = RUN | {"CVN_SIMULATED_SIGNAL": signal, "CVN_SIMULATED_SEED": str(seed)}
     return run_script("BTCUSDC", resolve(base_env={}, run=run, now=pd.Timestamp.now("UTC")))
 

@@ -17,6 +17,7 @@ from cvntrade_assets.assets.model import model
 from cvntrade_assets.assets.test_report import test_report
 from cvntrade_assets.assets.training_set import training_set
 from cvntrade_assets.automation.jobs import JOBS
+from cvntrade_assets.automation.schedules import SCHEDULES
 from cvntrade_assets.automation.sensors import SENSORS
 from resources.io_manager import ArtifactIOManagerResource
 from resources.run_settings import RunSettings
@@ -54,7 +55,7 @@ def default_resources() -> dict[str, Any]:
 
 
 def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Assets, checks, jobs and sensors with their resources.
+    """Assets, checks, jobs, schedules and sensors with their resources.
 
     Args:
         resources: Replace default resources by name, e.g. with those of a test's own server.
@@ -63,6 +64,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         assets=ASSETS,
         asset_checks=CHECKS,
         jobs=JOBS,
+        schedules=SCHEDULES,
         sensors=SENSORS,
         resources={**default_resources(), **(resources or {})},
         # One run, one crypto, one process: parallelism comes from the run queue.

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
@@ -138,6 +139,10 @@ _DECLARED: tuple[Setting, ...] = (
         ("CVN_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "f1_binary", "what the BUY threshold maximises, on the calibration slice"),
         ("CVN_COST_BPS", Number(0.0, 1000.0), "20", "cost of a round trip in basis points, for the expected-value threshold"),
     ),
+    *_declare(
+        "operations",
+        ("CVN_EVENT_RETENTION_DAYS", Whole(1, 3650), "30", "days that heartbeats, logs and step events of runs are kept"),
+    ),
 )  # fmt: skip
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _DECLARED}
@@ -241,7 +246,7 @@ class Settings:
         self._resolved = dict(resolved)
         self._now = now
 
-    def __iter__(self) -> Iterable[Resolved]:
+    def __iter__(self) -> Iterator[Resolved]:
         """Every declared setting in declaration order, then the hyperparameters that were pinned."""
         return iter(self._resolved.values())
 
@@ -250,6 +255,11 @@ class Settings:
 
     def text(self, name: str) -> str:
         """The canonical text of a setting."""
+        return self._resolved[name].text
+
+    def choice(self, name: str) -> Any:
+        """One of the words that a setting declares; the function that takes it names the same words in its type."""
+        assert isinstance(self._resolved[name].setting.kind, Choice), name
         return self._resolved[name].text
 
     def flag(self, name: str) -> bool:
@@ -303,13 +313,16 @@ class Settings:
     def used(self, names: Iterable[str]) -> dict[str, str]:
         """Canonical texts of the named settings, for an artifact's version and metadata.
 
-        A name ending in `*` stands for every pinned hyperparameter that starts so, written as one text.
+        A name ending in `*` stands for every hyperparameter of the run's timeframe that is pinned and starts so,
+        written as one text.
         """
         return {name: self._family(name[:-1]) if name.endswith("*") else self.text(name) for name in sorted(names)}
 
     def _family(self, prefix: str) -> str:
-        # CVN_HPO_OBJECTIVE is declared by name: it only looks like a member of the family.
-        members = (key for key in self._resolved if key.startswith(prefix) and key not in SETTINGS)
+        # Of the run's timeframe only; CVN_HPO_OBJECTIVE is declared by name and only looks like a member.
+        timeframe = f"_{self.text('CVN_TIMEFRAME').upper()}_"
+        family = (key for key in self._resolved if key.startswith(prefix) and key not in SETTINGS)
+        members = (key for key in family if timeframe in key)
         pinned = sorted((key, self._resolved[key].text) for key in members)
         return ", ".join(f"{key}={text}" for key, text in pinned if text)
 

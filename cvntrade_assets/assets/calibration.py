@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
 from resources.artifacts import Artifact
 from resources.codecs import StoredCalibration, StoredModel
 
@@ -33,15 +33,15 @@ def calibration(stage: Stage, training_set: Artifact["TrainingSet"], model: Arti
         scores,
         targets,
         rows.targets["return"],
-        method=settings.text("CVN_CALIBRATION"),
-        threshold_method=settings.text("CVN_THRESHOLD_METHOD"),
+        method=settings.choice("CVN_CALIBRATION"),
+        threshold_method=settings.choice("CVN_THRESHOLD_METHOD"),
         cost=settings.number("CVN_COST_BPS") / 10_000,
         seed=settings.whole("CVN_SEED"),
     )
     probability = apply_calibration(fitted, scores)
     used = rows.targets[["label"]].assign(target=targets, score=scores, probability=probability)
     summary = {
-        "rows": fitted.n_rows,
+        **span_summary(rows.features.index),
         "method": fitted.method,
         "threshold": fitted.threshold,
         "threshold_method": fitted.threshold_method,

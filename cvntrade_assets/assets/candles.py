@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
-from cvntrade_assets.market.candles import gap_report, timeframe_delta
+from cvntrade_assets.market.candles import gap_report, last_closed_open, timeframe_delta
 from cvntrade_assets.market.history import CandleHistory
 from resources.market import Window, fetch_candles
 
@@ -49,7 +49,7 @@ def backtest_candles(stage: Stage) -> Made:
 
 def _fetch(stage: Stage, timeframe: str, length: pd.DateOffset) -> Made:
     interval = timeframe_delta(timeframe)
-    end = stage.settings.as_of.floor(interval)
+    end = last_closed_open(stage.settings.as_of, interval) + interval
     window = Window(stage.crypto, timeframe, end - length, end)
     result = fetch_candles(stage.settings, window, _known(stage, timeframe), stage.heartbeat)
     warehouse = stage.resources.warehouse

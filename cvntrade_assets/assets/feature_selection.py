@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
 from cvntrade_assets.assets.training_set import embargo
 from resources.artifacts import Artifact
 
@@ -22,8 +22,9 @@ def feature_selection(stage: Stage, training_set: Artifact["TrainingSet"]) -> Ma
     from cvntrade_assets.learning.selection import select_features
 
     settings = stage.settings
+    train = training_set.load().slice("train")
     chosen = select_features(
-        training_set.load().slice("train"),
+        train,
         settings.whole("CVN_MAX_FEATURES"),
         settings.whole("CVN_SEED"),
         settings.whole("CVN_DEFAULT_N_FOLDS"),
@@ -33,7 +34,8 @@ def feature_selection(stage: Stage, training_set: Artifact["TrainingSet"]) -> Ma
     return Made(
         chosen,
         {
-            "rows": len(chosen.names),
+            **span_summary(train.features.index),
+            "selected": len(chosen.names),
             "offered": len(chosen.scores),
             "best": [str(name) for name in ranked.index[:10]],
         },

@@ -3,7 +3,7 @@
 import hashlib
 from typing import TYPE_CHECKING
 
-from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
 from cvntrade_assets.assets.training_set import embargo
 from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter, Settings
 from resources.artifacts import Artifact
@@ -58,7 +58,7 @@ def hyperparameters(
         targets["exit_time"],
         n_trials=settings.whole("CVN_DEFAULT_N_TRIALS"),
         n_folds=settings.whole("CVN_DEFAULT_N_FOLDS"),
-        objective=settings.text("CVN_HPO_OBJECTIVE"),
+        objective=settings.choice("CVN_HPO_OBJECTIVE"),
         search_space=search_space(settings),
         fixed_params=_tree_parameters(fixed),
         loss=loss(settings),
@@ -70,7 +70,8 @@ def hyperparameters(
         on_trial=lambda done, total, best: stage.heartbeat(f"tuning: trial {done} of {total}, best score {best:.4f}"),
     )
     summary = {
-        "rows": len(result.trials),
+        **span_summary(prepared.features.index),
+        "trials": len(result.trials),
         "best_score": result.best_score,
         "best": {name: _plain(value) for name, value in result.params.items()},
         "pinned": {name: _plain(value) for name, value in settings.pinned().items()},

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
 from cvntrade_assets.assets.training_set import embargo
 from resources.artifacts import Artifact
 
@@ -44,8 +44,8 @@ def label_pipeline(
         train.targets["entry_time"],
         train.targets["exit_time"],
         binary=settings.flag("CVN_BINARY_CLASSIFICATION"),
-        smoothing=settings.text("CVN_LABEL_SMOOTHING"),
-        cleanlab=settings.text("CVN_CLEANLAB"),
+        smoothing=settings.choice("CVN_LABEL_SMOOTHING"),
+        cleanlab=settings.choice("CVN_CLEANLAB"),
         class_cap=settings.number("CVN_CLEANLAB_CLASS_CAP"),
         n_folds=settings.whole("CVN_DEFAULT_N_FOLDS"),
         embargo=embargo(settings),
@@ -54,7 +54,7 @@ def label_pipeline(
     return Made(
         prepared,
         {
-            "rows": len(prepared.features),
+            **span_summary(prepared.features.index),
             "rows_in": len(train.features),
             "suspects": int(prepared.suspects.sum()),
         },

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.hyperparameters import LOSS_SETTINGS, fixed_hyperparameters, loss
-from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
 from resources.artifacts import Artifact
 from resources.codecs import StoredModel
 
@@ -61,7 +61,7 @@ def model(
     reference = valid_features.iloc[:_REFERENCE_ROWS]
     stored = StoredModel(trained, reference, score_buy(trained, reference))
     summary = {
-        "rows": len(prepared.features),
+        **span_summary(prepared.features.index),
         "features": len(trained.feature_names),
         "trees": trained.best_iteration + 1,
         "objective": trained.objective,

@@ -218,6 +218,6 @@ def _typed(value: Any) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.text(str(value))
 
 
-def span_summary(index: pd.DatetimeIndex) -> dict[str, Any]:
+def span_summary(index: "pd.Index[Any]") -> dict[str, Any]:
     """Rows, first and last time of an indexed table, for a summary."""
     return {"rows": len(index), "from": index[0].isoformat(), "to": index[-1].isoformat()}

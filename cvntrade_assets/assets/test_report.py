@@ -76,12 +76,12 @@ def _plots(
 ) -> dict[str, bytes]:
     from cvntrade_assets.learning.plots import label_timeline, precision_recall_curve, reliability_diagram
 
-    truth, where = (predictions["label"] == 1).astype("int8"), {"crypto": stage.crypto, "market": market}
+    truth, crypto = (predictions["label"] == 1).astype("int8"), stage.crypto
     score, probability, predicted = (predictions[name] for name in ("score", "probability", "predicted"))
     return {
-        "reliability_diagram": reliability_diagram(truth, score, probability, **where),
-        "precision_recall_curve": precision_recall_curve(truth, score, predicted, **where),
-        "label_timeline": label_timeline(labels, whole.targets["slice"], **where),
+        "reliability_diagram": reliability_diagram(truth, score, probability, crypto=crypto, market=market),
+        "precision_recall_curve": precision_recall_curve(truth, score, predicted, crypto=crypto, market=market),
+        "label_timeline": label_timeline(labels, whole.targets["slice"], crypto=crypto, market=market),
     }
 
 

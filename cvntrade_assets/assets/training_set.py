@@ -63,7 +63,8 @@ def training_set(
 
 def cusum_mode(settings: Settings) -> "CusumMode":
     """`off`, or which candles of the training slice the CUSUM filter keeps."""
-    return settings.text("CVN_CUSUM_FILTER_MODE") if settings.flag("CVN_CUSUM_TRAINING_ENABLED") else "off"
+    mode: CusumMode = settings.choice("CVN_CUSUM_FILTER_MODE")
+    return mode if settings.flag("CVN_CUSUM_TRAINING_ENABLED") else "off"
 
 
 def slice_fractions(settings: Settings) -> "SliceFractions":

@@ -18,7 +18,7 @@ def sync_universe(
     assert CRYPTO.name is not None
     wanted = {crypto for members in warehouse.universes().values() for crypto in members}
     known = set(context.instance.get_dynamic_partitions(CRYPTO.name))
-    requests = []
+    requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if added := sorted(wanted - known):
         requests.append(CRYPTO.build_add_request(added))
     if gone := sorted(known - wanted):

@@ -64,7 +64,8 @@ def _newest_runs(state: BackfillState) -> list[Mapping[str, Any]]:
 
 
 def _partition(run: Mapping[str, Any]) -> str:
-    return next(tag["value"] for tag in run["tags"] if tag["key"] == "dagster/partition")
+    tags = {tag["key"]: str(tag["value"]) for tag in run["tags"]}
+    return tags["dagster/partition"]
 
 
 def _row(
