@@ -215,6 +215,8 @@ def _typed(value: Any) -> dg.MetadataValue[Any]:
         return dg.MetadataValue.float(value)
     if isinstance(value, dict | list):
         return dg.MetadataValue.json(value)
+    if str(value).startswith(("http://", "https://")):
+        return dg.MetadataValue.url(value)
     return dg.MetadataValue.text(str(value))
 
 
