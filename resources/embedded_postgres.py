@@ -138,6 +138,17 @@ class EmbeddedPostgres:
             self.stop()
             raise
 
+    def check(self) -> None:
+        """Raise `PostgresError` when the server has ended by itself."""
+        code = self._running().poll()
+        if code is not None:
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise PostgresError(
+                f"PostgreSQL ended by itself ({how}); nothing that was published is lost. Start again: what was "
+                f"interrupted goes on. The end of {self.log_path}:\n"
+                f"{_last_lines(self.log_path.read_text(errors='replace'))}"
+            )
+
     def stop(self) -> None:
         """Shut the server down and wait for it: fast first, then immediately, then by force."""
         if self._process:

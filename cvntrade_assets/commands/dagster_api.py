@@ -172,6 +172,11 @@ class DagsterApi:
             response = self._client.post("/graphql", json={"query": query, "variables": dict(variables)})
             response.raise_for_status()
             answer = response.json()
+        except httpx.HTTPStatusError as error:
+            raise CommandError(
+                f"the Dagster webserver at {self.url} answered {error.response.status_code} "
+                f"{error.response.reason_phrase}: does its PostgreSQL still run? Its log says more."
+            ) from error
         except (httpx.HTTPError, ValueError) as error:
             raise CommandError(
                 f"the Dagster webserver at {self.url} did not answer as expected ({type(error).__name__}: {error}). "

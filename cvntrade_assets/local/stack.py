@@ -28,7 +28,7 @@ from cvntrade_assets.local.dagster_health import DagsterHealth
 from cvntrade_assets.local.options import PROJECT, StackOptions
 from cvntrade_assets.local.processes import Command, ProcessEndedError, StopRequested, Supervisor
 from resources import embedded_postgres
-from resources.embedded_postgres import EmbeddedPostgres, free_port
+from resources.embedded_postgres import EmbeddedPostgres, PostgresError, free_port
 
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.15
@@ -96,7 +96,9 @@ class Stack:
         return self.addresses.environment(self._base_environment)
 
     def check(self) -> None:
-        """Raise `ProcessEndedError` when one of the servers has ended by itself."""
+        """Raise `ProcessEndedError`, or `PostgresError` for the own PostgreSQL, when a server has ended by itself."""
+        if self._own_server:
+            self._own_server.check()
         self._supervisor.check()
 
     @contextmanager
@@ -107,15 +109,16 @@ class Stack:
 
         Raises:
             ProcessEndedError: a server ended.
+            PostgresError: the own PostgreSQL ended.
         """
         leave = threading.Event()
-        faults: list[ProcessEndedError] = []
+        faults: list[ProcessEndedError | PostgresError] = []
 
         def watch() -> None:
             while not leave.wait(WATCH_SECONDS):
                 try:
                     self.check()
-                except ProcessEndedError as fault:
+                except (ProcessEndedError, PostgresError) as fault:
                     faults.append(fault)
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
