@@ -20,15 +20,13 @@ INSTALLED := .venv/installed
 unexport PYTHONPATH
 
 comma := ,
-archive_url = $(if $(findstring ://,$(ARCHIVE)),$(ARCHIVE),file://$(realpath $(ARCHIVE)))
-market = --market $(MARKET) $(if $(ARCHIVE),--archive $(archive_url)) $(if $(AS_OF),--as-of $(AS_OF))
+market = --market $(MARKET) $(if $(ARCHIVE),--archive '$(ARCHIVE)') $(if $(AS_OF),--as-of $(AS_OF))
 cryptos = $(if $(GROUP),--group $(GROUP)) $(foreach crypto,$(subst $(comma), ,$(CRYPTOS)),--crypto $(crypto))
 
 .PHONY: run test lint bench lock clean
 
 run: $(INSTALLED)
-	@$(if $(filter file://,$(archive_url)),$(if $(ARCHIVE),echo "make run: ARCHIVE=$(ARCHIVE) is neither a folder that exists nor a URL" >&2; exit 2;)) \
-	$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
+	@$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

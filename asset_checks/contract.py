@@ -16,7 +16,7 @@ import dagster as dg
 
 from cvntrade_assets.partitions import CRYPTO
 from resources.artifacts import Artifact, ArtifactStore, Manifest
-from resources.gate import Gate
+from resources.gate import FINGERPRINT, Gate
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,10 @@ class Contract:
 def verdict(asset: str, rule: Rule, subject: Subject) -> dg.AssetCheckResult:
     """Evaluate one rule on one version."""
     wrong = rule.judge(subject)
-    metadata: Mapping[str, Any] = {"version": subject.artifact.version}
+    metadata: Mapping[str, Any] = {
+        "version": subject.artifact.version,
+        FINGERPRINT: subject.artifact.fingerprint,
+    }
     return dg.AssetCheckResult(
         passed=wrong is None,
         asset_key=asset,

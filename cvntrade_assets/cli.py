@@ -51,6 +51,10 @@ def up(
     from cvntrade_assets.commands.up import UpRequest
     from cvntrade_assets.commands.up import up as start
 
+    idle = {"--group": group, "--crypto": crypto, "--set": pairs, "--exit-when-done": exit_when_done}
+    if not run and any(idle.values()):
+        given = ", ".join(name for name, value in idle.items() if value)
+        raise CommandError(f"{given} says what to do with a backfill, and none is asked for: add --run.")
     chosen = StackMarket(market, archive, as_of) if market else None
     if chosen is None and (archive or as_of):
         raise CommandError("--archive and --as-of go with --market.")
@@ -77,8 +81,7 @@ def backfill(
         plan(group, crypto, select, pairs, force)
         return
     request = Request(group, tuple(crypto or ()), select, read_pairs(pairs), force)
-    if not start(connect(), request, wait=wait, console=console):
-        raise typer.Exit(1)
+    raise typer.Exit(start(connect(), request, wait=wait, console=console))
 
 
 @app.command()
@@ -96,6 +99,7 @@ def plan(
     from cvntrade_assets.commands.selection import resolve_selection
 
     connection = connect()
+    connection.enter()
     request = Request(group, tuple(crypto or ()), select, read_pairs(pairs), force)
     resolved = connection.resolve_settings(request.settings)
     chosen = resolve_selection(select) if select else None
@@ -167,6 +171,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from cvntrade_assets.local.addresses import AlreadyRunningError
     from cvntrade_assets.local.options import OptionError
     from cvntrade_assets.settings import SettingsError
-    from resources.warehouse import UnknownGroupError, WarehouseError
+    from resources.warehouse import UniverseNameError, UnknownGroupError, WarehouseError
 
-    return (CommandError, SettingsError, UnknownGroupError, WarehouseError, AlreadyRunningError, OptionError)
+    ours = (CommandError, SettingsError, AlreadyRunningError, OptionError)
+    return (*ours, UniverseNameError, UnknownGroupError, WarehouseError)

@@ -14,6 +14,7 @@ SettingValue = bool | int | float | str | None
 
 _OR_EMPTY = " (or empty: not set)"
 _CREDENTIALS = re.compile(r"//\S*@")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?)?")
 
 
 class Kind(Protocol):
@@ -119,13 +120,14 @@ class Choice:
 class Moment:
     """A UTC date or time, or `now`, which is replaced by the wall clock once, when a run resolves its settings."""
 
-    expected: str = "a UTC date or time such as 2025-09-01 or 2025-09-01T12:30:00Z, or `now`"
+    expected: str = "a UTC date or time such as 2025-09-01, 2025-09-01T12:30 or 2025-09-01T14:30:00+02:00, or `now`"
 
     def read(self, text: str) -> str:
         """The moment in ISO form with a Z (or `now`); ValueError when it is not a time."""
         if text == "now":
             return text
-        if not re.match(r"^\d{4}-\d{2}", text):
+        # Only one form: what else is taken for a time is often a mistyped one.
+        if not _MOMENT.fullmatch(text):
             raise ValueError(text)
         moment = pd.Timestamp(text)
         utc = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -71,6 +71,23 @@ class Resolved:
 
 
 _TIMEFRAME = Choice(tuple(TIMEFRAMES))
+_STOP_LOSS = Number(0.1, 3.0)
+_TAKE_PROFIT = Number(0.3, 5.0)
+
+
+def _canonical_pte(text: str) -> str:
+    """The canonical spelling; ValueError when the form is wrong or a multiple is out of its range."""
+    pte = PTE.parse(text)
+    _STOP_LOSS.read(str(pte.stop_loss))
+    _TAKE_PROFIT.read(str(pte.take_profit))
+    return str(pte)
+
+
+_PTE = Written(
+    f"H<1..6>_SL<{_STOP_LOSS.low:g}..{_STOP_LOSS.high:g}>_TP<{_TAKE_PROFIT.low:g}..{_TAKE_PROFIT.high:g}>, "
+    "e.g. H4_SL1.0_TP2.0",
+    _canonical_pte,
+)
 
 
 def _declare(stage: str, *rows: tuple[str, Kind, str, str]) -> tuple[Setting, ...]:
@@ -93,9 +110,9 @@ _DECLARED: tuple[Setting, ...] = (
     ),
     *_declare(
         "labels",
-        ("CVN_DEFAULT_PTE", Written("H<1..6>_SL<multiple>_TP<multiple>, e.g. H4_SL1.0_TP2.0", lambda text: str(PTE.parse(text))), "H4_SL1.0_TP2.0", "trade execution parameters: horizon in hours, stop-loss and take-profit in ATR multiples"),
-        ("CVN_SL_MULT", Number(0.1, 3.0, optional=True), "", "stop-loss in ATR multiples; empty takes it from CVN_DEFAULT_PTE"),
-        ("CVN_TP_MULT", Number(0.3, 5.0, optional=True), "", "take-profit in ATR multiples; empty takes it from CVN_DEFAULT_PTE"),
+        ("CVN_DEFAULT_PTE", _PTE, "H4_SL1.0_TP2.0", "trade execution parameters: horizon in hours, stop-loss and take-profit in ATR multiples"),
+        ("CVN_SL_MULT", replace(_STOP_LOSS, optional=True), "", "stop-loss in ATR multiples; empty takes it from CVN_DEFAULT_PTE"),
+        ("CVN_TP_MULT", replace(_TAKE_PROFIT, optional=True), "", "take-profit in ATR multiples; empty takes it from CVN_DEFAULT_PTE"),
         ("CVN_BINARY_CLASSIFICATION", Flag(), "1", "1: BUY or not; 0: BUY, HOLD and SELL, where SELL is the mirrored short"),
     ),
     *_declare(
@@ -314,9 +331,15 @@ class Settings:
         """Canonical texts of the named settings, for an artifact's version and metadata.
 
         A name ending in `*` stands for every hyperparameter of the run's timeframe that is pinned and starts so,
-        written as one text.
+        written as one text. What only shapes the simulated market is the empty text on any other: turning that knob
+        must not make candles stale that an exchange traded.
         """
-        return {name: self._family(name[:-1]) if name.endswith("*") else self.text(name) for name in sorted(names)}
+        return {name: self._used(name) for name in sorted(names)}
+
+    def _used(self, name: str) -> str:
+        if name.startswith("CVN_SIMULATED_") and self.text("CVN_MARKET") != "simulated":
+            return ""
+        return self._family(name[:-1]) if name.endswith("*") else self.text(name)
 
     def _family(self, prefix: str) -> str:
         # Of the run's timeframe only; CVN_HPO_OBJECTIVE is declared by name and only looks like a member.
@@ -389,6 +412,12 @@ def _refuse_contradictions(settings: Settings) -> None:
     if settings.flag("CVN_FOCAL_LOSS") and not settings.flag("CVN_BINARY_CLASSIFICATION"):
         raise SettingsError(
             "CVN_FOCAL_LOSS=1 is defined for two classes only; set CVN_BINARY_CLASSIFICATION=1 or CVN_FOCAL_LOSS=0."
+        )
+    horizon, interval = settings.pte.horizon, TIMEFRAMES[settings.text("CVN_TIMEFRAME")]
+    if horizon % interval != pd.Timedelta(0):
+        raise SettingsError(
+            f"the horizon of CVN_DEFAULT_PTE={settings.text('CVN_DEFAULT_PTE')} must be a whole number of candles of "
+            f"CVN_TIMEFRAME={settings.text('CVN_TIMEFRAME')}; e.g. H4 and 30m."
         )
     if settings.as_of > settings._now:
         raise SettingsError(

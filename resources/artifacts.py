@@ -76,6 +76,11 @@ class Artifact(Generic[T]):
         return self.manifest.version
 
     @property
+    def fingerprint(self) -> str:
+        """The manifest's checksum: it stands for every byte of this version."""
+        return _sha256(self.folder / MANIFEST)
+
+    @property
     def market(self) -> str:
         """The market that the candles behind this artifact come from."""
         return self.manifest.provenance.market
@@ -189,6 +194,12 @@ class ArtifactStore:
             }
         )
         return artifact
+
+    def discard(self, artifact: Artifact[Any]) -> None:
+        """Remove a version that a check refused, so that it is computed again; its record stays until then."""
+        refused = artifact.folder.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+        artifact.folder.rename(refused)
+        shutil.rmtree(refused)
 
     def _write(self, home: Path, final: Path, value: object, identity: tuple[Any, ...]) -> None:
         asset, crypto, version, provenance, summary = identity

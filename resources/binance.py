@@ -1,9 +1,10 @@
 """The `binance` market: closed months from the exchange's archive, then its REST interface for the tail."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -33,6 +34,7 @@ from resources.archive import SETTING as ARCHIVE_SETTING
 from resources.archive import archive_folder, open_archive
 from resources.archive_months import ArchiveMonths, Progress, Window
 from resources.exchange_http import (
+    SHORTEST_BAN,
     Answer,
     BadExchangeAnswer,
     ExchangeBanned,
@@ -42,6 +44,7 @@ from resources.exchange_http import (
     Patience,
     PoliteClient,
     Surroundings,
+    banned,
 )
 
 KLINES_PATH = "api/v3/klines"
@@ -67,6 +70,16 @@ class FetchResult:
     notes: tuple[str, ...]
 
 
+class BanMemory(Protocol):
+    """What is known of the API host's bans, by every run of this network address."""
+
+    def release(self) -> pd.Timestamp | None:
+        """When the last known ban ends or ended, UTC; None when there was none."""
+
+    def remember(self, release: pd.Timestamp) -> None:
+        """A ban was met that lasts until `release`."""
+
+
 class BinanceMarket:
     """Reads candles from the exchange, never more of them than are missing.
 
@@ -76,6 +89,7 @@ class BinanceMarket:
         patience: How long a request is worth waiting for.
         around: Sleep, clock, jitter and transport, for tests to play.
         user_agent: How requests introduce themselves.
+        bans: Asked before every REST request, told of every ban; None knows of none and forgets them.
 
     Raises:
         ValueError: A base URL is not one.
@@ -89,6 +103,7 @@ class BinanceMarket:
         patience: Patience | None = None,
         around: Surroundings | None = None,
         user_agent: str = USER_AGENT,
+        bans: BanMemory | None = None,
     ) -> None:
         archive_folder(archive_url)
         parts = urlsplit(api_url)
@@ -99,7 +114,7 @@ class BinanceMarket:
         self._patience = patience or Patience()
         self._around = around or Surroundings()
         self._user_agent = user_agent
-        self._ban: ExchangeBanned | None = None
+        self._bans = bans
 
     def fetch(
         self,
@@ -163,20 +178,24 @@ class BinanceMarket:
             first = archived
         if first > last_closed_open(window.end, window.interval):
             return candles
-        self._check_ban()
         try:
-            return merge_candles(candles, _rest_candles(window, rest, first, progress))
+            return merge_candles(candles, _rest_candles(window, rest, first, progress, self._refuse_while_banned))
         except ExchangeBanned as error:
-            self._ban = error
+            self._remember(error)
             raise
         except (ExchangeUnavailable, ExchangeRefused) as error:
             raise _with_advice(error, window, archived, self._archive_url) from error
 
-    def _check_ban(self) -> None:
+    def _refuse_while_banned(self) -> None:
         """A ban outlives the fetch that met it: calling again before the release makes it longer."""
-        ban = self._ban
-        if ban is not None and (ban.release is None or self._around.now() < ban.release):
-            raise ExchangeBanned(str(ban), ban.release)
+        release = self._bans.release() if self._bans else None
+        if release is not None and self._around.now() < release:
+            raise banned(f"{self._api_url.rstrip('/')}/{KLINES_PATH}", release)
+
+    def _remember(self, ban: ExchangeBanned) -> None:
+        # Without a release time the shortest ban holds: whoever calls after it and is still banned says so here.
+        if self._bans:
+            self._bans.remember(ban.release or self._around.now() + SHORTEST_BAN)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -206,11 +225,14 @@ def _first_missing(window: Window, candles: pd.DataFrame, known: CandleHistory, 
     return tail.index[-1] + window.interval if reaches_back and not tail.empty else first
 
 
-def _rest_candles(window: Window, rest: PoliteClient, first: pd.Timestamp, progress: Progress) -> pd.DataFrame:
+def _rest_candles(
+    window: Window, rest: PoliteClient, first: pd.Timestamp, progress: Progress, before_page: Callable[[], None]
+) -> pd.DataFrame:
     last = last_closed_open(window.end, window.interval)
     wanted = int((last - first) / window.interval) + 1
     candles = empty_candles()
     while first <= last:
+        before_page()
         page, is_full = _rest_page(window, rest, first)
         candles = merge_candles(candles, page)
         progress("candles", min(len(candles), wanted), wanted)

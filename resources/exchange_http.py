@@ -19,6 +19,7 @@ import pandas as pd
 WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 WEIGHT_LIMIT = 6000
 _BAN_RANGE = "bans last 2 minutes to 3 days"
+SHORTEST_BAN = pd.Timedelta(minutes=2)
 
 
 class MarketError(Exception):
@@ -266,7 +267,11 @@ class PoliteClient:
 def _ban(where: str, seconds: float | None, now: pd.Timestamp) -> ExchangeBanned:
     if seconds is None:
         return ExchangeBanned(f"{where}: 418, banned, release time not told ({_BAN_RANGE}); do not call before", None)
-    release = (now + pd.Timedelta(seconds=seconds)).tz_convert("UTC").ceil("s")
+    return banned(where, (now + pd.Timedelta(seconds=seconds)).tz_convert("UTC").ceil("s"))
+
+
+def banned(where: str, release: pd.Timestamp) -> ExchangeBanned:
+    """The refusal of a ban whose end is known, whether it was met just now or earlier."""
     return ExchangeBanned(
         f"{where}: 418, this network address is banned until {release:%Y-%m-%d %H:%M:%S} UTC. Stop whatever "
         "calls the exchange from here until then: each call makes the ban longer",

@@ -13,6 +13,8 @@ from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
 )
 
+# Under this name a verdict says which files it judged.
+FINGERPRINT = "fingerprint"
 DATA_VERSION_TAG = "dagster/data_version"
 
 # A version is judged again on every rerun; the verdict on the current one is among the newest few.
@@ -58,17 +60,28 @@ class Gate:
             raise GateClosedError(f"{what}. Build it with `{_rebuild(asset, crypto)}`, then run again.")
         return version
 
-    def verdicts(self, asset: str, crypto: str, version: str) -> list[Verdict]:
-        """The newest completed verdict of every blocking check on exactly this version."""
-        return [self._verdict(asset, crypto, version, check) for check in self.blocking_checks.get(asset, ())]
+    def verdicts(self, asset: str, crypto: str, fingerprint: str) -> list[Verdict]:
+        """The newest completed verdict of every blocking check on exactly these files."""
+        return [self._verdict(asset, crypto, fingerprint, check) for check in self.blocking_checks.get(asset, ())]
 
-    def require_open(self, asset: str, crypto: str, version: str) -> None:
-        """Let a version pass only when every blocking check passed on it.
+    def failed(self, asset: str, crypto: str, fingerprint: str) -> list[Verdict]:
+        """The blocking checks that failed on these files; a check that has not judged them is not among them."""
+        return [verdict for verdict in self.verdicts(asset, crypto, fingerprint) if verdict.passed is False]
+
+    def require_open(self, asset: str, crypto: str, version: str, fingerprint: str) -> None:
+        """Let a version pass only when every blocking check passed on its files.
+
+        Args:
+            asset: The asset.
+            crypto: Its partition.
+            version: The version, for the message.
+            fingerprint: The checksum of its manifest, which holds every file's: a version that was removed and built
+                again is judged again.
 
         Raises:
-            GateClosedError: a blocking check failed on this version, or has no completed evaluation of it.
+            GateClosedError: a blocking check failed on these files, or has no completed evaluation of them.
         """
-        closed = [verdict for verdict in self.verdicts(asset, crypto, version) if verdict.passed is not True]
+        closed = [verdict for verdict in self.verdicts(asset, crypto, fingerprint) if verdict.passed is not True]
         if closed:
             reasons = "; ".join(
                 f"check {verdict.check} {'failed' if verdict.passed is False else 'is missing'}: {verdict.reason}"
@@ -79,7 +92,7 @@ class Gate:
                 f"Rebuild it with `{_rebuild(asset, crypto)}`, then run again."
             )
 
-    def _verdict(self, asset: str, crypto: str, version: str, check: str) -> Verdict:
+    def _verdict(self, asset: str, crypto: str, fingerprint: str, check: str) -> Verdict:
         history = self.instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(dg.AssetKey(asset), check),
             limit=_HISTORY,
@@ -88,7 +101,7 @@ class Gate:
         )
         for record in history:
             evaluation = record.evaluation
-            if evaluation is None or _judged_version(evaluation) != version:
+            if evaluation is None or _judged(evaluation) != fingerprint:
                 continue
             # A warning informs and never blocks, in Dagster and here alike.
             passed = evaluation.passed or evaluation.severity == dg.AssetCheckSeverity.WARN
@@ -96,8 +109,8 @@ class Gate:
         return Verdict(check, None, "it has not judged this version")
 
 
-def _judged_version(evaluation: dg.AssetCheckEvaluation) -> str | None:
-    value = evaluation.metadata.get("version")
+def _judged(evaluation: dg.AssetCheckEvaluation) -> str | None:
+    value = evaluation.metadata.get(FINGERPRINT)
     return value.value if isinstance(value, dg.TextMetadataValue) else None
 
 

@@ -30,6 +30,10 @@ class ArtifactIOManager(dg.IOManager):
         self.store = store
         self._blocking_checks = blocking_checks
 
+    def gate(self, instance: dg.DagsterInstance) -> Gate:
+        """The gate over an instance's event log."""
+        return Gate(instance, self._blocking_checks)
+
     def handle_output(self, context: dg.OutputContext, obj: Draft | Artifact[Any]) -> None:
         """Publish a draft; an artifact that already exists needs nothing."""
         if isinstance(obj, Draft):
@@ -43,12 +47,12 @@ class ArtifactIOManager(dg.IOManager):
         Raises:
             dg.Failure: the gate is closed; never retried, because a retry would meet the same verdict.
         """
-        gate = Gate(context.instance, self._blocking_checks)
+        gate = self.gate(context.instance)
         asset, crypto = context.asset_key.to_user_string(), context.partition_key
         try:
-            version = gate.current_version(asset, crypto)
-            gate.require_open(asset, crypto, version)
-            return self.store.require(asset, crypto, version)
+            artifact = self.store.require(asset, crypto, gate.current_version(asset, crypto))
+            gate.require_open(asset, crypto, artifact.version, artifact.fingerprint)
+            return artifact
         except (GateClosedError, ArtifactError) as error:
             raise dg.Failure(
                 description=str(error),

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.market.history import CandleHistory
 from cvntrade_assets.settings import Settings
+from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from resources.binance import FetchResult
@@ -24,8 +26,37 @@ class Window:
     end: pd.Timestamp
 
 
+@dataclass(frozen=True)
+class Bans:
+    """The bans of one API host, kept in PostgreSQL: every run of this network address finds them.
+
+    Attributes:
+        warehouse: Where they are kept.
+        host: The API's host, with its port where the address names one.
+        run_id: Whose work meets them.
+    """
+
+    warehouse: Warehouse
+    host: str
+    run_id: str
+
+    def release(self) -> pd.Timestamp | None:
+        """When the last known ban ends or ended, UTC; None when there was none."""
+        return self.warehouse.exchange_ban(self.host)
+
+    def remember(self, release: pd.Timestamp) -> None:
+        """A ban was met that lasts until `release`."""
+        self.warehouse.record_ban(self.host, release, self.run_id)
+
+
 def fetch_candles(
-    settings: Settings, window: Window, known: CandleHistory | None, heartbeat: Callable[[str], None]
+    settings: Settings,
+    window: Window,
+    known: CandleHistory | None,
+    heartbeat: Callable[[str], None],
+    *,
+    warehouse: Warehouse,
+    run_id: str,
 ) -> "FetchResult":
     """The candles of a window from the market that CVN_MARKET names.
 
@@ -34,9 +65,12 @@ def fetch_candles(
         window: What is asked for.
         known: What an earlier version holds; it is not asked for again.
         heartbeat: Told how long work goes on.
+        warehouse: Knows which API hosts have banned this network address, and is told of new bans.
+        run_id: The Dagster run that asks.
 
     Raises:
-        dg.Failure: the market refused or has no candle; retried only when the reason is transient.
+        dg.Failure: the market refused or has no candle. What a second attempt could mend has had its attempts here
+            already, and Dagster retries no step; `allow_retries` says whether a later run may fare better.
     """
     from resources.binance import FetchResult
 
@@ -48,7 +82,8 @@ def fetch_candles(
         candles = market.candles(window.crypto, window.timeframe, window.start, window.end)
         result = FetchResult(CandleHistory(candles, ()), 0, 0, ("SIMULATED: these candles were never traded",))
     else:
-        result = _from_exchange(settings, window, known, heartbeat)
+        host = urlsplit(settings.text("CVN_BINANCE_API_URL")).netloc.lower()
+        result = _from_exchange(settings, window, known, heartbeat, Bans(warehouse, host, run_id))
     if result.history.candles.empty:
         raise dg.Failure(
             f"no candle of {window.crypto} {window.timeframe} from {window.start} to {window.end}: "
@@ -60,12 +95,13 @@ def fetch_candles(
 
 
 def _from_exchange(
-    settings: Settings, window: Window, known: CandleHistory | None, heartbeat: Callable[[str], None]
+    settings: Settings, window: Window, known: CandleHistory | None, heartbeat: Callable[[str], None], bans: Bans
 ) -> "FetchResult":
     from resources.binance import BinanceMarket
     from resources.exchange_http import MarketError
 
-    exchange = BinanceMarket(settings.text("CVN_BINANCE_ARCHIVE_URL"), settings.text("CVN_BINANCE_API_URL"))
+    archive, api = settings.text("CVN_BINANCE_ARCHIVE_URL"), settings.text("CVN_BINANCE_API_URL")
+    exchange = BinanceMarket(archive, api, bans=bans)
     try:
         return exchange.fetch(
             window.crypto,

@@ -60,3 +60,13 @@ ARCHIVE_FILES = sa.Table(
     sa.CheckConstraint("status in ('good', 'absent', 'quarantined')", name="archive_files_status"),
     comment="What is known of every monthly file of the archive: its checksum, or why it does not count.",
 )
+
+EXCHANGE_BANS = sa.Table(
+    "exchange_bans",
+    METADATA,
+    sa.Column("host", sa.Text, primary_key=True),
+    sa.Column("release_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    comment="Until when an API host has banned this network address: no run calls it before.",
+)

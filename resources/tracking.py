@@ -7,20 +7,11 @@ FINISHED. MLflow is slow to import, so nothing is started before something is lo
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-
-
-@dataclass(frozen=True)
-class TrackedRun:
-    """Where a Dagster run is found in MLflow."""
-
-    run_id: str
-    url: str
 
 
 class Tracking:
@@ -62,7 +53,7 @@ class Tracking:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         files: Mapping[str, bytes],
-    ) -> TrackedRun:
+    ) -> str:
         """Log everything of one model and its report.
 
         Args:
@@ -70,6 +61,9 @@ class Tracking:
             metrics: Finite numbers; undefined ones are left out by the caller.
             tags: Market, versions and the like.
             files: Contents by path inside the run's artifacts.
+
+        Returns:
+            The run's place below MLflow's address, for `link`.
         """
         mlflow = self._mlflow
         mlflow.log_params(dict(params))
@@ -83,7 +77,11 @@ class Tracking:
             mlflow.log_artifacts(folder)
         experiment = mlflow.experiment.experiment_id
         run_id = mlflow.active_run().info.run_id
-        return TrackedRun(run_id, f"{self._uri}/#/experiments/{experiment}/runs/{run_id}")
+        return f"experiments/{experiment}/runs/{run_id}"
+
+    def link(self, place: str) -> str:
+        """Where a run is looked at, MLflow's address being what it is now."""
+        return f"{self._uri}/#/{place}"
 
     def end(self) -> None:
         """End the MLflow run, when one was started, as FAILED if a step of the Dagster run failed."""

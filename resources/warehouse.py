@@ -1,5 +1,6 @@
-"""The operations schema in PostgreSQL: universes, operator settings, artifact records, archive files."""
+"""The operations schema in PostgreSQL: universes, operator settings, artifact records, archive files, bans."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -7,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from cvntrade_assets.market.history import MonthRecord
-from resources.tables import ARCHIVE_FILES, ARTIFACT_VERSIONS, BASE_ENV, UNIVERSES
+from resources.tables import ARCHIVE_FILES, ARTIFACT_VERSIONS, BASE_ENV, EXCHANGE_BANS, UNIVERSES
 
 # What the manual lists (its section 11), quoted in USDC as production trades them.
 FIRST_UNIVERSES: Mapping[str, tuple[str, ...]] = {
     "btc-core": ("BTCUSDC", "ETHUSDC"),
     "defi": ("SOLUSDC", "ADAUSDC", "BONKUSDC", "XRPUSDC"),
 }
+_GROUP = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+_CRYPTO = re.compile(r"[A-Z0-9]{5,20}")
+_UNDEFINED_TABLE = "42P01"
 
 
 class WarehouseError(RuntimeError):
@@ -28,15 +33,22 @@ class UnknownGroupError(ValueError):
     """A group that `cvntrade_universes` does not have; the message names those it has."""
 
 
+class UniverseNameError(ValueError):
+    """A name that is not that of a group or of a crypto; the message says what is expected."""
+
+
 class Warehouse:
     """Reads and writes the operations schema through one small connection pool.
 
     Args:
         url: `postgresql+psycopg2://…`. Held as a SQLAlchemy URL, whose text form hides the password.
+
+    Raises:
+        WarehouseError: the address is not one; nothing of it is repeated, for any part may be the password.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = sa.make_url(url)
+        self._url = _read_address(url)
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -44,16 +56,31 @@ class Warehouse:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """One transaction; raises WarehouseError when the server is unreachable or goes away in the middle."""
+        """One transaction.
+
+        Raises:
+            WarehouseError: the server is unreachable or goes away in the middle, or it lacks our tables.
+        """
         try:
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.OperationalError as error:
             raise WarehouseError(
-                f"PostgreSQL at {self._url.host}:{self._url.port}/{self._url.database} did not answer "
-                f"({str(error.orig).strip().splitlines()[0]}); nothing was written. "
-                "Check that the server runs, then run again."
+                f"PostgreSQL at {self._where} did not answer ({str(error.orig).strip().splitlines()[0]}); "
+                "nothing was written. Check that the server runs, then run again."
             ) from None
+        except sa.exc.ProgrammingError as error:
+            if getattr(error.orig, "pgcode", None) != _UNDEFINED_TABLE:
+                raise
+            raise WarehouseError(
+                f"PostgreSQL at {self._where} lacks tables of the operations schema "
+                f"({str(error.orig).strip().splitlines()[0]}); nothing was written. "
+                "Run `cvntrade up` or the migrations, then run again."
+            ) from None
+
+    @property
+    def _where(self) -> str:
+        return f"{self._url.host}:{self._url.port}/{self._url.database}"
 
     def close(self) -> None:
         """Give the connections back."""
@@ -92,8 +119,14 @@ class Warehouse:
         return groups[name]
 
     def set_group(self, name: str, cryptos: Iterable[str]) -> None:
-        """Make a group exactly these cryptos, in one transaction; an empty list removes the group."""
-        rows = [{"group_name": name, "crypto": crypto} for crypto in sorted(set(cryptos))]
+        """Make a group exactly these cryptos, in one transaction; an empty list removes the group.
+
+        Raises:
+            UniverseNameError: a name is not that of a group or of a crypto; nothing is written.
+        """
+        members = sorted(set(cryptos))
+        _check_names(name, members)
+        rows = [{"group_name": name, "crypto": crypto} for crypto in members]
         with self.begin() as connection:
             connection.execute(sa.delete(UNIVERSES).where(UNIVERSES.c.group_name == name))
             if rows:
@@ -163,6 +196,53 @@ class Warehouse:
                     index_elements=["crypto", "timeframe", "month"], set_=changed | {"seen_at": sa.func.now()}
                 )
             )
+
+    def exchange_ban(self, host: str) -> pd.Timestamp | None:
+        """When the last known ban by an API host ends or ended, UTC; None when there was none."""
+        query = sa.select(EXCHANGE_BANS.c.release_at).where(EXCHANGE_BANS.c.host == host)
+        with self.begin() as connection:
+            release = connection.scalar(query)
+        return None if release is None else pd.Timestamp(release).tz_convert("UTC")
+
+    def record_ban(self, host: str, release: pd.Timestamp, run_id: str) -> None:
+        """Remember until when an API host bans this network address; a ban that ends later stays."""
+        row = {"release_at": release.to_pydatetime(), "run_id": run_id, "seen_at": sa.func.now()}
+        statement = insert(EXCHANGE_BANS).values(host=host, **row)
+        with self.begin() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["host"],
+                    set_=row,
+                    where=EXCHANGE_BANS.c.release_at < statement.excluded.release_at,
+                )
+            )
+
+
+def _read_address(text: str) -> sa.URL:
+    """The address, read; half an address is refused, because its parts may stand in each other's places."""
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        url = None
+    if url is not None and url.drivername == "postgresql+psycopg2" and _is_whole(url):
+        return url
+    raise WarehouseError("CVN_WAREHOUSE_URL is not postgresql+psycopg2://user:…@host:port/database")
+
+
+def _is_whole(url: sa.URL) -> bool:
+    # What follows an @ in a password that was not escaped is read as host and database.
+    parts = (url.username, url.host, url.database)
+    return all(part and "@" not in part for part in parts) and 0 < (url.port or 0) < 65536
+
+
+def _check_names(group: str, cryptos: Iterable[str]) -> None:
+    if not _GROUP.fullmatch(group):
+        raise UniverseNameError(
+            f"{group!r} is not a group name: expected lower-case letters, digits, - and _, such as btc-core."
+        )
+    wrong = [crypto for crypto in cryptos if not _CRYPTO.fullmatch(crypto)]
+    if wrong:
+        raise UniverseNameError(f"{', '.join(wrong)}: expected exchange symbols such as BTCUSDC.")
 
 
 class WarehouseResource(dg.ConfigurableResource[Warehouse]):

@@ -187,10 +187,26 @@ def test_a_key_close_to_nothing_names_them_all():
         ("CVN_DEFAULT_PTE", "H7_SL1.0_TP2.0"),
         ("CVN_DEFAULT_PTE", "H4_SL0_TP2.0"),
         ("CVN_DEFAULT_PTE", "4h"),
+        ("CVN_DEFAULT_PTE", "H4_SL0.09_TP2.0"),
+        ("CVN_DEFAULT_PTE", "H4_SL3.1_TP2.0"),
+        ("CVN_DEFAULT_PTE", "H4_SL1.0_TP0.2"),
+        ("CVN_DEFAULT_PTE", "H4_SL1.0_TP50"),
         ("CVN_AS_OF", "yesterday"),
         ("CVN_AS_OF", "2025-13-01"),
         ("CVN_AS_OF", "1756684800"),
         ("CVN_AS_OF", ""),
+        ("CVN_AS_OF", "2025-09"),
+        ("CVN_AS_OF", "2025-09-01Z"),
+        ("CVN_AS_OF", "2025-09-01 12:30"),
+        ("CVN_AS_OF", "2025-09-01T12"),
+        ("CVN_AS_OF", "2025-09-01T24:00"),
+        ("CVN_AS_OF", "2025-09-01T12:30:15.5Z"),
+        ("CVN_AS_OF", "2025-09-01T12:30 UTC"),
+        ("CVN_AS_OF", "2025-09-01T12:30Z and more"),
+        ("CVN_AS_OF", "2025-09-01T12:30+02"),
+        ("CVN_AS_OF", "2025-09-01T12:30+99:00"),
+        ("CVN_AS_OF", "2025-09-01 or so"),
+        ("CVN_AS_OF", "٢٠٢٥-09-01"),
     ],
 )
 @pytest.mark.parametrize("layer", LAYERS)
@@ -210,6 +226,7 @@ def test_a_wrong_value_is_refused_with_key_value_layer_and_what_is_expected(laye
         ("CVN_SL_MULT", ("", " "), ""),
         ("CVN_DEFAULT_PTE", ("H4_SL1_TP2", "H4_SL1.0_TP2.0", "H4_SL1.00_TP2.0"), "H4_SL1.0_TP2.0"),
         ("CVN_AS_OF", ("2025-09-01", "2025-09-01T00:00Z", "2025-09-01T02:00:00+02:00"), "2025-09-01T00:00:00Z"),
+        ("CVN_AS_OF", ("2025-09-01T12:30", "2025-09-01T12:30:00", "2025-09-01T08:00-04:30"), "2025-09-01T12:30:00Z"),
         ("CVN_BINANCE_ARCHIVE_URL", ("https://host/data", "https://host/data/"), "https://host/data"),
     ],
 )
@@ -257,6 +274,16 @@ def test_the_backtest_interval_divides_the_learning_interval():
     assert "must divide" in refusal(run={"CVN_BACKTEST_TIMEFRAME": "1h"})
 
 
+def test_the_horizon_is_a_whole_number_of_candles():
+    for timeframe, hours in (("1m", 1), ("30m", 1), ("1h", 3), ("4h", 4)):
+        pte = f"H{hours}_SL1.0_TP2.0"
+        assert resolved(run={"CVN_TIMEFRAME": timeframe, "CVN_DEFAULT_PTE": pte, "CVN_BACKTEST_TIMEFRAME": "1m"})
+    for timeframe, hours in (("4h", 6), ("4h", 3), ("1d", 6)):
+        message = refusal(run={"CVN_TIMEFRAME": timeframe, "CVN_DEFAULT_PTE": f"H{hours}_SL1.0_TP2.0"})
+        assert f"CVN_DEFAULT_PTE=H{hours}_SL1.0_TP2.0 must be a whole number of candles" in message
+        assert f"CVN_TIMEFRAME={timeframe};" in message
+
+
 def test_as_of():
     assert resolved().as_of == NOW
     assert resolved(run={"CVN_AS_OF": "2025-09-01"}).as_of == pd.Timestamp("2025-09-01", tz="UTC")
@@ -265,6 +292,21 @@ def test_as_of():
     message = refusal(run={"CVN_AS_OF": later})
     assert "lies in the future (now is 2025-09-15T10:17:00+00:00)" in message
     assert "in the future" in refusal(base_env={"CVN_AS_OF": "9999-01-01"})
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "low", "high"), [("CVN_SL_MULT", "SL", 0.1, 3.0), ("CVN_TP_MULT", "TP", 0.3, 5.0)]
+)
+def test_a_multiple_has_the_same_bounds_wherever_it_stands(key, part, low, high):
+    def pte(value: float) -> str:
+        return {"SL": f"H4_SL{value}_TP2.0", "TP": f"H4_SL1.0_TP{value}"}[part]
+
+    for value in (low, high):
+        assert str(resolved(run={"CVN_DEFAULT_PTE": pte(value)}).pte) == pte(value)
+        assert str(resolved(run={key: str(value)}).pte) == pte(value)
+    for value in (round(low - 0.01, 2), round(high + 0.01, 2)):
+        assert "CVN_DEFAULT_PTE=" in refusal(run={"CVN_DEFAULT_PTE": pte(value)})
+        assert f"{key}=" in refusal(run={key: str(value)})
 
 
 def test_the_pte_in_force():
@@ -389,6 +431,21 @@ def test_used_gives_canonical_texts_and_the_family_as_one():
         "CVN_FOCAL_GAMMA": "2.0",
         "CVN_HPO_*": "CVN_HPO_XGBOOST_30M_GAMMA=0.0, CVN_HPO_XGBOOST_30M_MAX_DEPTH=3",
         "CVN_SEED": "7",
+    }
+
+
+def test_what_shapes_the_simulated_market_is_used_there_only():
+    names, turned = ["CVN_SIMULATED_SIGNAL", "CVN_SIMULATED_SEED", "CVN_MARKET"], {"CVN_SIMULATED_SEED": "7"}
+    assert resolved(run=turned).used(names) == resolved().used(names)
+    assert resolved(run=turned).used(names) == {
+        "CVN_MARKET": "binance",
+        "CVN_SIMULATED_SEED": "",
+        "CVN_SIMULATED_SIGNAL": "",
+    }
+    assert resolved(run={"CVN_MARKET": "simulated", **turned}).used(names) == {
+        "CVN_MARKET": "simulated",
+        "CVN_SIMULATED_SEED": "7",
+        "CVN_SIMULATED_SIGNAL": "0.3",
     }
 
 

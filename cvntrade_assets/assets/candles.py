@@ -51,9 +51,10 @@ def _fetch(stage: Stage, timeframe: str, length: pd.DateOffset) -> Made:
     interval = timeframe_delta(timeframe)
     end = last_closed_open(stage.settings.as_of, interval) + interval
     window = Window(stage.crypto, timeframe, end - length, end)
-    result = fetch_candles(stage.settings, window, _known(stage, timeframe), stage.heartbeat)
-    warehouse = stage.resources.warehouse
-    warehouse.record_months(stage.crypto, timeframe, result.history.months, stage.context.run_id)
+    warehouse, run_id = stage.resources.warehouse, stage.context.run_id
+    known = _known(stage, timeframe)
+    result = fetch_candles(stage.settings, window, known, stage.heartbeat, warehouse=warehouse, run_id=run_id)
+    warehouse.record_months(stage.crypto, timeframe, result.history.months, run_id)
     history = result.history
     summary = {
         **span_summary(history.candles.index),
@@ -66,7 +67,7 @@ def _fetch(stage: Stage, timeframe: str, length: pd.DateOffset) -> Made:
         "rest_requests": result.rest_requests,
         "notes": list(result.notes),
     }
-    return Made(history, summary, content=digest(history))
+    return Made(history, summary, digest(history), history.candles.index[-1] + interval)
 
 
 def _known(stage: Stage, timeframe: str) -> CandleHistory | None:

@@ -13,10 +13,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.operations.fitness import unfit_reasons
 from cvntrade_assets.operations.provenance import FORCED, Provenance
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
 from resources.artifacts import Artifact
+from resources.gate import GateClosedError
 from resources.io_manager import Draft
 
 FORCE_TAG = "cvntrade/force"
@@ -31,12 +33,13 @@ class Made:
     """What a stage returns: the value, a summary (plain numbers and texts) kept with the version.
 
     `content` is for stages that read the outside world: a digest of what was read, which stands in the version in
-    place of input versions.
+    place of input versions, and `data_until` the moment at which the newest candle closed.
     """
 
     value: object
     summary: Summary
     content: str | None = None
+    data_until: pd.Timestamp | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,14 @@ class Stage:
         return self.context.resources
 
     def previous(self) -> Artifact[Any] | None:
-        """The version of this very asset that the last materialization published, when it is still in the store."""
-        record = self.context.instance.get_latest_data_version_record(self.context.asset_key, partition_key=self.crypto)
-        materialization = record.asset_materialization if record else None
-        version = materialization.tags.get("dagster/data_version") if materialization and materialization.tags else None
-        return None if version is None else self.resources.io_manager.store.find(self.asset, self.crypto, version)
+        """The version of this very asset that was last built, when it is still in the store and no check refused it."""
+        gate = self.resources.io_manager.gate(self.context.instance)
+        try:
+            version = gate.current_version(self.asset, self.crypto)
+        except GateClosedError:
+            return None
+        found: Artifact[Any] | None = self.resources.io_manager.store.find(self.asset, self.crypto, version)
+        return None if found is None or gate.failed(self.asset, self.crypto, found.fingerprint) else found
 
 
 def stage(
@@ -74,7 +80,7 @@ def stage(
     owner: str,
     kinds: set[str],
     source: bool = False,
-    show: Callable[[Any, Stage], Mapping[str, Any]] | None = None,
+    show: Callable[[Any, Summary, Stage], Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Made]], dg.AssetsDefinition]:
     """Turn `function(stage, **inputs) -> Made` into a partitioned asset named after it.
 
@@ -120,17 +126,15 @@ class _Plan:
     settings: tuple[str, ...]
     code_version: str
     source: bool
-    show: Callable[[Any, Stage], Mapping[str, Any]] | None
+    show: Callable[[Any, Summary, Stage], Mapping[str, Any]] | None
 
 
 def _run(here: Stage, function: Callable[..., Made], plan: _Plan) -> dg.MaterializeResult[Any]:
     started = time.perf_counter()
-    for artifact in here.inputs.values():
-        refuse_other_settings(artifact, here.settings, here.asset)
-    store = here.resources.io_manager.store
+    _refuse_unfit_inputs(here)
     made = function(here, **here.inputs) if plan.source else None
     provenance = _provenance(here, plan, made)
-    existing = store.find(here.asset, here.crypto, provenance.version)
+    existing = _reusable(here, provenance.version)
     if existing is None and made is None:
         made = function(here, **here.inputs)
     seconds = time.perf_counter() - started
@@ -144,36 +148,59 @@ def _run(here: Stage, function: Callable[..., Made], plan: _Plan) -> dg.Material
     return _result(here, plan, draft, draft.summary, lambda: made.value, False, seconds)
 
 
+def _refuse_unfit_inputs(here: Stage) -> None:
+    """Refuse inputs that passed their checks and yet do not belong together, or not to this run.
+
+    Raises:
+        dg.Failure: names every reason and what to do; never retried, because a retry would meet the same inputs.
+    """
+    provenances = {name: artifact.manifest.provenance for name, artifact in here.inputs.items()}
+    versions = {name: artifact.version for name, artifact in here.inputs.items()}
+    reasons = unfit_reasons(provenances, versions, here.settings)
+    if reasons:
+        raise dg.Failure(
+            f"{here.asset} of {here.crypto} refuses its inputs: {'; '.join(reasons)}. Build what is upstream in this "
+            f"run too, e.g. `cvntrade backfill --crypto {here.crypto}` with the same --set, or run with the settings "
+            "that they were built with.",
+            allow_retries=False,
+        )
+
+
+def _reusable(here: Stage, version: str) -> Artifact[Any] | None:
+    """The stored version, unless a check refused it: then it is removed, and computed again."""
+    io_manager = here.resources.io_manager
+    found: Artifact[Any] | None = io_manager.store.find(here.asset, here.crypto, version)
+    if found is None:
+        return None
+    failed = io_manager.gate(here.context.instance).failed(here.asset, here.crypto, found.fingerprint)
+    if not failed:
+        return found
+    reasons = "; ".join(f"{verdict.check}: {verdict.reason}" for verdict in failed)
+    here.context.log.warning(f"version {version} failed its checks and is computed again ({reasons})")
+    io_manager.store.discard(found)
+    return None
+
+
 def _provenance(here: Stage, plan: _Plan, made: Made | None) -> Provenance:
     own = here.settings.used(plan.settings)
     inputs = {name: artifact.version for name, artifact in here.inputs.items()}
     if made is not None and made.content is not None:
         inputs["content"] = made.content
-    if here.context.run.tags.get(FORCE_TAG):
+    if here.context.run.tags.get(FORCE_TAG) == "true":
         inputs[FORCED] = here.context.run_id
-    lineage: dict[str, str] = {}
-    for artifact in here.inputs.values():
-        lineage |= artifact.manifest.provenance.lineage
-    return Provenance(plan.code_version, inputs, own, here.settings.text("CVN_MARKET"), lineage | own)
-
-
-def refuse_other_settings(artifact: Artifact[Any], settings: Settings, asset: str) -> None:
-    """Refuse an input that was built, itself or upstream, with other settings than this run's.
-
-    Raises:
-        dg.Failure: names the settings, both values and what to rebuild; never retried.
-    """
-    lineage = artifact.manifest.provenance.lineage
-    wanted = settings.used(lineage)
-    other = [f"{key}={lineage[key]!r} (this run: {wanted[key]!r})" for key in lineage if wanted[key] != lineage[key]]
-    if other:
-        manifest = artifact.manifest
-        raise dg.Failure(
-            f"{asset} of {manifest.crypto} needs {manifest.asset}, whose current version {manifest.version} was "
-            f"built with {', '.join(other)}. Build what is upstream with this run's settings too, e.g. "
-            f"`cvntrade backfill --crypto {manifest.crypto}`, or run with the settings that it was built with.",
-            allow_retries=False,
-        )
+    upstream = [artifact.manifest.provenance for artifact in here.inputs.values()]
+    lineage = {key: text for provenance in upstream for key, text in provenance.lineage.items()}
+    moments = [provenance.data_until for provenance in upstream if provenance.data_until is not None]
+    if made is not None and made.data_until is not None:
+        moments.append(made.data_until.isoformat())
+    return Provenance(
+        plan.code_version,
+        inputs,
+        own,
+        here.settings.text("CVN_MARKET"),
+        lineage | own,
+        max(moments, key=pd.Timestamp, default=None),
+    )
 
 
 def _result(
@@ -187,7 +214,7 @@ def _result(
 ) -> dg.MaterializeResult[Any]:
     provenance = output.provenance if isinstance(output, Draft) else output.manifest.provenance
     metadata: dict[str, Any] = {
-        **({} if plan.show is None else plan.show(value(), here)),
+        **({} if plan.show is None else plan.show(value(), summary, here)),
         **summary,
         "version": provenance.version,
         "reused": reused,
@@ -215,8 +242,6 @@ def _typed(value: Any) -> dg.MetadataValue[Any]:
         return dg.MetadataValue.float(value)
     if isinstance(value, dict | list):
         return dg.MetadataValue.json(value)
-    if str(value).startswith(("http://", "https://")):
-        return dg.MetadataValue.url(value)
     return dg.MetadataValue.text(str(value))
 
 

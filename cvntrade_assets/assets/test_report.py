@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
-from cvntrade_assets.assets.stage import Made, Stage, stage
+from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.market.candles import timeframe_delta
 from resources.artifacts import Artifact
 from resources.codecs import StoredCalibration, StoredModel, StoredReport
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.report import TestReport
     from cvntrade_assets.learning.training_set import TrainingSet
 
+# The square ones side by side, the wide one beneath.
+_PLOT_ROWS = (("reliability_diagram", "precision_recall_curve"), ("label_timeline",))
 
-def show_plots(stored: StoredReport, stage: Stage) -> Mapping[str, Any]:
-    """The plots, as pictures behind one click on the asset's page."""
-    del stage
-    return {"plots": dg.MetadataValue.md(" ".join(_picture(name, png) for name, png in stored.plots.items()))}
+
+def show_report(stored: StoredReport, summary: Summary, stage: Stage) -> Mapping[str, Any]:
+    """The plots, as pictures behind one click on the asset's page, and the way to MLflow."""
+    rows = (" ".join(_picture(name, stored.plots[name]) for name in row) for row in _PLOT_ROWS)
+    link = stage.resources.tracking.link(summary["mlflow_run"])
+    return {"plots": dg.MetadataValue.md("\n\n".join(rows)), "mlflow": dg.MetadataValue.url(link)}
 
 
 @stage(
@@ -30,7 +34,7 @@ def show_plots(stored: StoredReport, stage: Stage) -> Mapping[str, Any]:
     group="evaluation",
     owner="ml-owner",
     kinds={"scikitlearn", "matplotlib", "mlflow"},
-    show=show_plots,
+    show=show_report,
 )
 def test_report(
     stage: Stage,
@@ -88,7 +92,7 @@ def _plots(
 def _track(
     stage: Stage, stored: StoredReport, model: Artifact[StoredModel], calibration: Artifact[StoredCalibration]
 ) -> str:
-    """Log parameters, metrics, model and plots to MLflow; returns the run's address."""
+    """Log parameters, metrics, model and plots to MLflow; returns the run's place there."""
     lineage = {**model.manifest.provenance.lineage, **calibration.manifest.provenance.lineage}
     params = {
         **{name.replace("*", "pinned"): text for name, text in lineage.items()},
@@ -105,7 +109,7 @@ def _track(
         "model/model.json": (model.folder / "model.json").read_bytes(),
     }
     run = stage.resources.tracking.log(params, stored.report.as_metrics(), tags, files)
-    return str(run.url)
+    return str(run)
 
 
 def _picture(name: str, png: bytes) -> str:

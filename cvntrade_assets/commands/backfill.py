@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.markup import escape
 
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.progress import StageProgress
 from cvntrade_assets.commands.results import print_failures, print_results
+from cvntrade_assets.local.processes import StopRequested
 
 GROUP_TAG = "cvntrade/group"
+SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
 ENDED = frozenset({"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"})
 _POLL_SECONDS = 0.5
 
@@ -84,13 +87,25 @@ def follow(
             time.sleep(_POLL_SECONDS)
 
 
-def backfill(connection: Connection, request: Request, *, wait: bool, console: Console) -> bool:
-    """Start a backfill; with `wait`, follow it and show its result. Returns whether all of it succeeded."""
+def backfill(connection: Connection, request: Request, *, wait: bool, console: Console) -> int:
+    """Start a backfill; with `wait`, follow it and show its result.
+
+    Returns:
+        0; 1 when a part of it failed; 130 when Ctrl-C ended the following, which the backfill survives.
+    """
     backfill_id, cryptos, assets = launch(connection, request)
     api = connection.api()
-    console.print(f"Backfill {backfill_id} of {', '.join(cryptos)}: {api.url}/runs/b/{backfill_id}")
+    link = f"{api.url}/runs/b/{backfill_id}"
+    console.print(escape(f"Backfill {backfill_id} of {', '.join(cryptos)}: {link}"))
     if not wait:
-        return True
-    state = follow(api, backfill_id, cryptos, assets, console)
+        return SUCCEEDED
+    try:
+        state = follow(api, backfill_id, cryptos, assets, console)
+    except StopRequested:
+        # `cvntrade up` stops, and the whole stack with it.
+        raise
+    except KeyboardInterrupt:
+        console.print(escape(f"Backfill {backfill_id} goes on; it can be watched and cancelled at {link}"))
+        return INTERRUPTED
     print_results(api, state, cryptos, console)
-    return print_failures(api, state, cryptos, console)
+    return SUCCEEDED if print_failures(api, state, cryptos, console) else FAILED

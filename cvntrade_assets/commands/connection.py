@@ -1,6 +1,7 @@
 """Which CVNTrade a command talks to: the one the environment names, or the one that `cvntrade up` runs here."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,17 @@ from cvntrade_assets.local.options import home_folder
 from cvntrade_assets.settings import Settings, resolve
 from resources.warehouse import Warehouse
 
+# What dagster.yaml reads.
+_INSTANCE = (
+    "DAGSTER_HOME",
+    "CVN_PG_HOST",
+    "CVN_PG_PORT",
+    "CVN_PG_USER",
+    "CVN_PG_PASSWORD",
+    "CVN_COMPUTE_LOGS",
+    "CVN_MAX_CONCURRENT_RUNS",
+)
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -25,6 +37,25 @@ class Connection:
     @cached_property
     def _warehouse(self) -> Warehouse:
         return Warehouse(self.environment["CVN_WAREHOUSE_URL"])
+
+    def enter(self) -> None:
+        """Start this command again in the environment that Dagster's instance reads, unless it is in it already.
+
+        dagster.yaml takes addresses and secrets from the environment, and ours is never written to.
+
+        Raises:
+            CommandError: a deployment is named whose variables are not all set.
+        """
+        missing = [name for name in _INSTANCE if not os.environ.get(name)]
+        if not missing:
+            return
+        unknown = [name for name in _INSTANCE if not self.environment.get(name)]
+        if unknown:
+            raise CommandError(
+                f"this command reads Dagster's own records, and {', '.join(unknown)} is not set; set what the "
+                "deployment's dagster.yaml reads, or run it where `cvntrade up` runs."
+            )
+        os.execve(sys.executable, [sys.executable, "-m", "cvntrade_assets", *sys.argv[1:]], dict(self.environment))
 
     def warehouse(self) -> Warehouse:
         """The operations schema."""

@@ -1,6 +1,6 @@
 """The few GraphQL calls to the Dagster webserver that the commands need."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any
@@ -57,7 +57,7 @@ _RESULTS = """
 query($keys: [AssetKeyInput!]!, $partitions: [String!]!) {
   assetNodes(assetKeys: $keys) {
     assetKey { path }
-    assetMaterializations(partitions: $partitions) {
+    latestMaterializationByPartition(partitions: $partitions) {
       partition runId timestamp
       metadataEntries {
         label
@@ -70,10 +70,13 @@ query($keys: [AssetKeyInput!]!, $partitions: [String!]!) {
 }"""
 
 _FAILURES = """
-query($id: ID!) {
-  logsForRun(runId: $id, limit: 2000) {
+query($id: ID!, $after: String) {
+  logsForRun(runId: $id, afterCursor: $after, limit: 1000) {
     __typename
+    ... on RunNotFoundError { message }
+    ... on PythonError { message }
     ... on EventConnection {
+      cursor hasMore
       events {
         __typename
         ... on ExecutionStepFailureEvent {
@@ -157,15 +160,27 @@ class DagsterApi:
         keys = [{"path": [name]} for name in assets]
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for node in self._ask(_RESULTS, {"keys": keys, "partitions": list(cryptos)})["assetNodes"]:
-            for event in node["assetMaterializations"]:  # newest first
+            for event in filter(None, node["latestMaterializationByPartition"]):
                 key = (node["assetKey"]["path"][-1], event["partition"])
-                found.setdefault(key, {"run_id": event["runId"], **_entries(event["metadataEntries"])})
+                found[key] = {"run_id": event["runId"], **_entries(event["metadataEntries"])}
         return found
 
     def failures(self, run_id: str) -> list[str]:
-        """Why a run failed: its failed checks and steps, one sentence each."""
-        answer = self._ask(_FAILURES, {"id": run_id})["logsForRun"]
-        return [text for event in answer.get("events", []) if (text := _failure(event))]
+        """Why a run failed: its failed checks and steps, a sentence each; else what ended it before its steps."""
+        events = list(self._events(run_id))
+        reasons = [text for event in events if (text := _failure(event))]
+        return reasons or [text for event in events if (text := _run_failure(event))]
+
+    def _events(self, run_id: str) -> Iterator[Mapping[str, Any]]:
+        after: str | None = None
+        while True:
+            page = self._ask(_FAILURES, {"id": run_id, "after": after})["logsForRun"]
+            if page["__typename"] != "EventConnection":
+                raise CommandError(f"the events of run {run_id} cannot be read: {_message(page)}")
+            yield from page["events"]
+            if not page["hasMore"]:
+                return
+            after = page["cursor"]
 
     def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -197,6 +212,12 @@ def _message(answer: Mapping[str, Any]) -> str:
     if "errors" in answer:
         return "; ".join(error["message"] for error in answer["errors"])
     return str(answer.get("message", answer["__typename"]))
+
+
+def _run_failure(event: Mapping[str, Any]) -> str | None:
+    if event["__typename"] != "RunFailureEvent":
+        return None
+    return str((event["error"] or {}).get("message") or event["message"]).strip()
 
 
 def _failure(event: Mapping[str, Any]) -> str | None:

@@ -1,12 +1,13 @@
 """`cvntrade plan`: what a backfill would run for every crypto, and why, without running anything."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from asset_checks.contracts import BLOCKING_CHECKS
@@ -40,7 +41,7 @@ def plan(
     """
     facts = [stage for stage in stage_facts() if chosen is None or stage.name in chosen]
     newest = {stage.name: _newest(stage, settings) for stage in facts if stage.source}
-    with _instance(connection) as instance:
+    with dg.DagsterInstance.get() as instance:
         gate = Gate(instance, BLOCKING_CHECKS)
         return {
             crypto: plan_crypto(facts, _current(connection, gate, crypto), settings, newest, force=force)
@@ -70,12 +71,13 @@ def print_plan(plans: Mapping[str, Sequence[Step]], console: Console) -> None:
     for crypto, steps in plans.items():
         for step in steps:
             colour = _COLOURS.get(step.action, "yellow")
-            table.add_row(crypto, step.asset, f"[{colour}]{step.action}[/{colour}]", step.reason)
+            table.add_row(crypto, step.asset, f"[{colour}]{step.action}[/{colour}]", escape(step.reason))
         table.add_section()
     console.print(table)
-    steps = [step for each in plans.values() for step in each]
-    runs = sum(step.action is not Action.CURRENT for step in steps)
-    console.print(f"{runs} of {len(steps)} assets would be built; the others would be reused.")
+    actions = [step.action for each in plans.values() for step in each]
+    built = sum(action in (Action.MISSING, Action.STALE, Action.FORCED) for action in actions)
+    refused = actions.count(Action.REFUSED)
+    console.print(f"{built} of {len(actions)} assets would be built, {refused} refused, the others reused.")
 
 
 def _newest(stage: StageFacts, settings: Settings) -> pd.Timestamp:
@@ -91,35 +93,26 @@ def _current(connection: Connection, gate: Gate, crypto: str) -> dict[str, Curre
         except GateClosedError:
             continue
         record = connection.warehouse().find_artifact(name, crypto, version)
-        if record is not None:
-            manifest = record["manifest"]
-            until = manifest["summary"].get("to")
-            provenance = Provenance(**manifest["provenance"])
-            found[name] = Current(
-                version,
-                provenance,
-                pd.Timestamp(until) if until else None,
-                _closed(gate, name, crypto, version),
-            )
+        if record is not None and Path(record["location"]).exists():
+            found[name] = _described(gate, name, crypto, record)
     return found
 
 
-def _closed(gate: Gate, asset: str, crypto: str, version: str) -> str | None:
+def _described(gate: Gate, asset: str, crypto: str, record: Mapping[str, Any]) -> Current:
+    version, fingerprint, manifest = record["version"], record["manifest_sha256"], record["manifest"]
+    until = manifest["summary"].get("to")
+    return Current(
+        version,
+        Provenance(**manifest["provenance"]),
+        pd.Timestamp(until) if until else None,
+        _closed(gate, asset, crypto, version, fingerprint),
+        bool(gate.failed(asset, crypto, fingerprint)),
+    )
+
+
+def _closed(gate: Gate, asset: str, crypto: str, version: str, fingerprint: str) -> str | None:
     try:
-        gate.require_open(asset, crypto, version)
+        gate.require_open(asset, crypto, version, fingerprint)
     except GateClosedError as error:
         return str(error)
     return None
-
-
-@contextmanager
-def _instance(connection: Connection) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance behind the connection: its dagster.yaml reads addresses and secrets from the environment."""
-    before = dict(os.environ)
-    os.environ.update(connection.environment)
-    try:
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
@@ -43,13 +44,14 @@ def print_results(api: DagsterApi, state: BackfillState, cryptos: Sequence[str],
 def print_failures(api: DagsterApi, state: BackfillState, cryptos: Sequence[str], console: Console) -> bool:
     """Say for every crypto without success why; True when there is none."""
     if state.error:
-        console.print(f"[red]The backfill failed:[/red] {state.error}")
+        console.print(f"[red]The backfill failed:[/red] {escape(state.error)}")
     runs = {_partition(run): run for run in _newest_runs(state)}
     failed = [crypto for crypto in cryptos if crypto not in runs or runs[crypto]["status"] != "SUCCESS"]
     for crypto in failed:
         run = runs.get(crypto)
         reasons = api.failures(run["runId"]) if run else ["it got no run"]
-        console.print(f"[red]{crypto} failed[/red]" + (f" ({api.url}/runs/{run['runId']})" if run else ""))
+        link = f" ({api.url}/runs/{run['runId']})" if run else ""
+        console.print(f"[red]{escape(crypto)} failed[/red]{escape(link)}")
         for reason in reasons or [f"its run ended as {run['status'] if run else 'unknown'}"]:
             console.print(f"  {reason}", markup=False, highlight=False)
     return not failed
@@ -76,8 +78,8 @@ def _row(
     run: Mapping[str, Any],
 ) -> list[str]:
     return [
-        crypto,
-        str(report["market"]),
+        escape(crypto),
+        escape(str(report["market"])),
         f"{candles['rows']:,}",
         f"{training['train_rows']:,}",
         f"{report['f1_buy']:.3f}",

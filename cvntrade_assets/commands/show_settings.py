@@ -1,6 +1,7 @@
 """`cvntrade settings show`: every key's value in force, its layer, default and meaning."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cvntrade_assets.settings import HYPERPARAMETERS, Layer, Settings
@@ -18,11 +19,11 @@ def show_settings(settings: Settings, console: Console) -> None:
         layer = str(item.layer) if item.layer is Layer.DEFAULT else f"[yellow]{item.layer}[/yellow]"
         table.add_row(
             item.setting.name,
-            item.text,
+            escape(item.text),
             layer,
-            item.setting.default,
-            item.setting.kind.expected,
-            item.setting.meaning,
+            escape(item.setting.default),
+            escape(item.setting.kind.expected),
+            escape(item.setting.meaning),
         )
     console.print(table)
     family = Table(
@@ -31,5 +32,5 @@ def show_settings(settings: Settings, console: Console) -> None:
     for model, parameters in HYPERPARAMETERS.items():
         for parameter in parameters:
             searched = "" if parameter.searched else f" (not searched: {parameter.default:g} unless pinned)"
-            family.add_row(f"{model} {parameter.name.upper()}", parameter.kind.expected, parameter.meaning + searched)
+            family.add_row(f"{model} {parameter.name.upper()}", escape(parameter.kind.expected), escape(parameter.meaning + searched))
     console.print(family)

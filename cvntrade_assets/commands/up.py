@@ -9,7 +9,7 @@ from typing import NoReturn
 import pandas as pd
 from rich.console import Console
 
-from cvntrade_assets.commands.backfill import Request, backfill
+from cvntrade_assets.commands.backfill import INTERRUPTED, Request, backfill
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.stack_market import StackMarket, set_market
@@ -24,7 +24,6 @@ from resources.warehouse import Warehouse
 DEFAULT_GROUP = "btc-core"
 # Where cryptos go that are named on the command line and are in no group yet.
 OWN_GROUP = "mine"
-INTERRUPTED = 130
 _CANNOT_START = (
     PostgresError,
     PostgresNotFoundError,
@@ -103,7 +102,7 @@ def _make_known(warehouse: Warehouse, cryptos: Sequence[str]) -> None:
 def _run(connection: Connection, request: UpRequest, console: Console) -> int:
     group = request.group or (None if request.cryptos else DEFAULT_GROUP)
     wanted = Request(group, request.cryptos, settings=request.settings)
-    return 0 if backfill(connection, wanted, wait=True, console=console) else 1
+    return backfill(connection, wanted, wait=True, console=console)
 
 
 def _stay() -> NoReturn:

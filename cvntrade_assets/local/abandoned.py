@@ -16,7 +16,8 @@ REASON = "The machine's stack was killed while this run worked; its process is g
 def end_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
     """End every run of a code server of this machine that the instance believes in progress.
 
-    Call it before anything can launch a run. A failed one is retried as dagster.yaml's `run_retries` says: a
+    Call it before anything can launch a run, and only when no other stack shares the instance: every stack's code
+    server has this machine's address. A failed one is retried as dagster.yaml's `run_retries` says: a
     lost worker is an infrastructure fault.
 
     Returns:

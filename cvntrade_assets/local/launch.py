@@ -3,7 +3,10 @@
 Importing takes seconds and so does the code server; this lets them do it at the same time. A Dagster process
 that finds no code server instead comes up without the location and looks again only after 10 to 60 s.
 
-    python -m cvntrade_assets.local.launch webserver|daemon CODE_SERVER_PORT ARGUMENT…
+    python -m cvntrade_assets.local.launch webserver|daemon|shared-daemon CODE_SERVER_PORT ARGUMENT…
+
+A daemon first ends the runs that an earlier stack left behind. A shared daemon does not: its PostgreSQL may hold
+the runs of other stacks, and those look the same from here.
 """
 
 import socket
@@ -19,9 +22,11 @@ BACKFILL_SECONDS = 2
 def main() -> None:
     """Become the program named by the first argument."""
     program, port, *arguments = sys.argv[1:]
-    sys.argv = [f"dagster-{program}", *arguments]
-    run = _webserver if program == "webserver" else _daemon
-    run(int(port))
+    sys.argv = [f"dagster-{program.removeprefix('shared-')}", *arguments]
+    if program == "webserver":
+        _webserver(int(port))
+    else:
+        _daemon(int(port), is_shared=program == "shared-daemon")
 
 
 def _webserver(port: int) -> None:
@@ -31,7 +36,7 @@ def _webserver(port: int) -> None:
     webserver()  # type: ignore[no-untyped-call]
 
 
-def _daemon(port: int) -> None:
+def _daemon(port: int, *, is_shared: bool) -> None:
     import dagster as dg
     from dagster._daemon import controller
     from dagster._daemon.cli import main as daemon
@@ -44,8 +49,9 @@ def _daemon(port: int) -> None:
             "see how its backfill daemon decides how long to sleep, and mend cvntrade_assets/local/launch.py."
         )
     controller.DEFAULT_DAEMON_INTERVAL_SECONDS = BACKFILL_SECONDS
-    with dg.DagsterInstance.get() as instance:
-        end_abandoned_runs(instance)
+    if not is_shared:
+        with dg.DagsterInstance.get() as instance:
+            end_abandoned_runs(instance)
     _wait_for(port)
     daemon()
 

@@ -9,6 +9,7 @@ from cvntrade_assets.local.addresses import Database
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_HOME = ".cvntrade"
 DEFAULT_UI_PORT = 3000
+DEFAULT_MLFLOW_PORT = 5000
 
 
 class OptionError(ValueError):
@@ -22,6 +23,7 @@ class StackOptions:
     Attributes:
         home: folder for everything the stack keeps.
         ui_port: wanted port of the Dagster UI; the next free one is taken when it is in use.
+        mlflow_port: the same for MLflow, so that links to it still lead there after a restart.
         database: a PostgreSQL that runs already, or None to start an own one in `home`.
         pg_bin: folder with PostgreSQL's programs for the own one, or None to look for them.
         definitions: the module whose Dagster definitions are served.
@@ -29,13 +31,14 @@ class StackOptions:
 
     home: Path
     ui_port: int = DEFAULT_UI_PORT
+    mlflow_port: int = DEFAULT_MLFLOW_PORT
     database: Database | None = None
     pg_bin: Path | None = None
     definitions: str = "cvntrade_assets.definitions"
 
 
 def stack_options(environment: Mapping[str, str]) -> StackOptions:
-    """Read CVN_HOME, CVN_UI_PORT, CVN_PG_BIN, CVN_PG_HOST, CVN_PG_PORT, CVN_PG_USER and CVN_PG_PASSWORD.
+    """Read CVN_HOME, CVN_UI_PORT, CVN_MLFLOW_PORT, CVN_PG_BIN and CVN_PG_HOST, _PORT, _USER and _PASSWORD.
 
     Raises:
         OptionError: a value that is not a port, or a PostgreSQL named without its user and password.
@@ -43,6 +46,7 @@ def stack_options(environment: Mapping[str, str]) -> StackOptions:
     return StackOptions(
         home=home_folder(environment),
         ui_port=_port(environment, "CVN_UI_PORT", DEFAULT_UI_PORT),
+        mlflow_port=_port(environment, "CVN_MLFLOW_PORT", DEFAULT_MLFLOW_PORT),
         database=_database(environment),
         pg_bin=Path(environment["CVN_PG_BIN"]) if environment.get("CVN_PG_BIN") else None,
     )

@@ -189,7 +189,7 @@ class Stack:
             database=database,
             ui_port=_next_free_port(self._options.ui_port),
             code_server_port=free_port(),
-            mlflow_port=free_port(),
+            mlflow_port=_next_free_port(self._options.mlflow_port),
             pid=os.getpid(),
         )
 

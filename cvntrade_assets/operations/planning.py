@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import pandas as pd
 
+from cvntrade_assets.operations.fitness import unfit_reasons
 from cvntrade_assets.operations.provenance import FORCED, Provenance
 from cvntrade_assets.settings import Settings
 
@@ -40,12 +41,14 @@ class Current:
         provenance: What it was made of.
         data_until: Open time of its newest candle, for a source.
         closed_because: Why the gate refuses it; None when it is open.
+        failed: Whether that is because a check failed on it, and not because one has not judged it yet.
     """
 
     version: str
     provenance: Provenance
     data_until: pd.Timestamp | None
     closed_because: str | None
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,22 +80,46 @@ def plan_crypto(
     Returns:
         One step per stage, in the same order.
     """
-    predicted = {name: found.version for name, found in current.items()}
-    steps: list[Step] = []
+    predicted: dict[str, str | None] = {name: found.version for name, found in current.items()}
+    steps: dict[str, Step] = {}
+    selected = {stage.name for stage in stages}
     for stage in stages:
-        step, version = _plan_stage(stage, current.get(stage.name), predicted, settings, newest_candle, force)
-        steps.append(step)
-        if version is None:
-            predicted.pop(stage.name, None)
-        else:
-            predicted[stage.name] = version
-    return steps
+        refusal = _refusal(stage, current, predicted, settings, selected, steps)
+        if refusal:
+            steps[stage.name] = Step(stage.name, Action.REFUSED, refusal)
+            continue
+        found = current.get(stage.name)
+        steps[stage.name], predicted[stage.name] = _plan_stage(stage, found, predicted, settings, newest_candle, force)
+    return list(steps.values())
+
+
+def _refusal(
+    stage: StageFacts,
+    current: Mapping[str, Current],
+    predicted: Mapping[str, str | None],
+    settings: Settings,
+    selected: set[str],
+    steps: Mapping[str, Step],
+) -> str | None:
+    """Why a run would refuse the stage's inputs; those that the run builds itself fit by construction."""
+    kept = [name for name in stage.inputs if name not in selected]
+    reasons = [f"its input {name} is refused" for name in stage.inputs if _is_refused(name, steps)]
+    reasons += [f"its input {name} was never built and is not selected" for name in kept if name not in current]
+    there = {name: current[name] for name in kept if name in current}
+    reasons += [found.closed_because for found in there.values() if found.closed_because]
+    provenances = {name: found.provenance for name, found in there.items()}
+    versions = {name: predicted.get(name) for name in stage.inputs}
+    return "; ".join(reasons + unfit_reasons(provenances, versions, settings)) or None
+
+
+def _is_refused(name: str, steps: Mapping[str, Step]) -> bool:
+    return name in steps and steps[name].action is Action.REFUSED
 
 
 def _plan_stage(
     stage: StageFacts,
     found: Current | None,
-    predicted: Mapping[str, str],
+    predicted: Mapping[str, str | None],
     settings: Settings,
     newest_candle: Mapping[str, pd.Timestamp],
     force: bool,
@@ -109,28 +136,32 @@ def _plan_stage(
         reasons.append(f"its newest candle is {until}, the newest closed one is {newest}")
     if not reasons and version not in (None, found.version):
         reasons.append("its current version was forced by a run; the plain one takes its place")
+    if found.failed:
+        reasons.append(f"it is computed again: {found.closed_because}")
     if reasons and stage.source:
         version = None
     if reasons:
         return Step(stage.name, Action.STALE, "; ".join(reasons)), version
-    if found.closed_because:
-        return Step(stage.name, Action.REFUSED, found.closed_because), version
-    return Step(stage.name, Action.CURRENT, f"version {found.version} is reused"), version
+    judged = ", and judged again" if found.closed_because else ""
+    return Step(stage.name, Action.CURRENT, f"version {found.version} is reused{judged}"), version
 
 
-def _predict(stage: StageFacts, found: Current | None, predicted: Mapping[str, str], settings: Settings) -> str | None:
+def _predict(
+    stage: StageFacts, found: Current | None, predicted: Mapping[str, str | None], settings: Settings
+) -> str | None:
     if stage.source:
         # What it would read is only known once it runs; what a forced run added does not come again.
         inputs = {name: value for name, value in found.provenance.inputs.items() if name != FORCED} if found else None
     else:
-        inputs = {name: predicted[name] for name in stage.inputs} if set(stage.inputs) <= set(predicted) else None
+        known = {name: version for name in stage.inputs if (version := predicted.get(name)) is not None}
+        inputs = known if len(known) == len(stage.inputs) else None
     if inputs is None:
         return None
     market = settings.text("CVN_MARKET")
     return Provenance(stage.code_version, inputs, settings.used(stage.settings), market, {}).version
 
 
-def _changes(stage: StageFacts, found: Current, predicted: Mapping[str, str], settings: Settings) -> list[str]:
+def _changes(stage: StageFacts, found: Current, predicted: Mapping[str, str | None], settings: Settings) -> list[str]:
     then, reasons = found.provenance, []
     if then.code_version != stage.code_version:
         reasons.append(f"its code changed from version {then.code_version} to {stage.code_version}")

@@ -20,6 +20,8 @@ class Provenance:
         market: The market behind the candles, `binance` or `simulated`.
         lineage: The settings of this asset and of everything upstream, so that a run can tell whether an input was
             built with other settings than its own.
+        data_until: ISO moment at which the newest candle behind it closed, so that a replay of the past can refuse what
+            knows more; None for what no candle stands behind.
     """
 
     code_version: str
@@ -27,6 +29,7 @@ class Provenance:
     settings: Mapping[str, str]
     market: str
     lineage: Mapping[str, str]
+    data_until: str | None = None
 
     @property
     def version(self) -> str:

@@ -23,7 +23,7 @@ from asset_checks.contracts import BLOCKING_CHECKS
 from cvntrade_assets.market.history import CandleHistory, MonthRecord
 from resources.artifacts import Artifact
 from resources.binance import FetchResult
-from resources.gate import Gate
+from resources.gate import FINGERPRINT, Gate
 from resources.market import fetch_candles
 
 HEALTHY, SPOILT = "BTCUSDC", "ETHUSDC"
@@ -66,8 +66,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str, mlflow_s
 def spoil_market(patch: pytest.MonkeyPatch, spoil: Callable[[CandleHistory], CandleHistory]) -> None:
     """The market goes on answering, with bad 30-minute candles."""
 
-    def fetch(settings: Any, window: Any, known: Any, heartbeat: Any) -> FetchResult:
-        result = fetch_candles(settings, window, known, heartbeat)
+    def fetch(settings: Any, window: Any, *rest: Any, **more: Any) -> FetchResult:
+        result = fetch_candles(settings, window, *rest, **more)
         return replace(result, history=spoil(result.history)) if window.timeframe == "30m" else result
 
     patch.setattr(FETCH, fetch)
@@ -100,6 +100,10 @@ def refusal(result: dg.ExecuteInProcessResult, step: str) -> str:
 
 def version_of(graph: Graph, asset: str, crypto: str) -> str:
     return Gate(graph.instance, {}).current_version(asset, crypto)
+
+
+def fingerprint_of(graph: Graph, asset: str, crypto: str) -> str:
+    return str(graph.store.require(asset, crypto, version_of(graph, asset, crypto)).fingerprint)
 
 
 def without_checks(graph: Graph, crypto: str, asset: str, settings: Mapping[str, str]) -> None:
@@ -194,7 +198,7 @@ def test_newest_verdict_counts_for_every_asset_that_reads(built: Graph, parent: 
             asset_key=dg.AssetKey(parent),
             check_name=check,
             passed=False,
-            metadata={"version": version},
+            metadata={"version": version, FINGERPRINT: fingerprint_of(built, parent, HEALTHY)},
             description="an auditor looked again",
             partition=HEALTHY,
         )
@@ -274,7 +278,9 @@ def test_check_that_could_not_run_is_not_a_pass(built: Graph) -> None:
         instance=built.instance, partition_key=crypto, run_config=run_config(built, other), raise_on_error=False
     )
     assert not result.success
-    verdicts = Gate(built.instance, BLOCKING_CHECKS).verdicts("features", crypto, version_of(built, "features", crypto))
+    verdicts = Gate(built.instance, BLOCKING_CHECKS).verdicts(
+        "features", crypto, fingerprint_of(built, "features", crypto)
+    )
     assert {verdict.check: verdict.passed for verdict in verdicts} == {"schema": True, "warm_up": None}
 
 
@@ -402,10 +408,10 @@ def test_input_built_with_other_settings_is_refused(built: Graph) -> None:
     assert not materialised(result)
     version = version_of(built, "candles", HEALTHY)
     assert refusal(result, "features") == (
-        f"features of BTCUSDC needs candles, whose current version {version} was built with "
+        f"features of BTCUSDC refuses its inputs: candles {version} was built with "
         "CVN_DEFAULT_HISTORY_MONTHS='4' (this run: '5'), CVN_SIMULATED_SEED='0' (this run: '3'). "
-        "Build what is upstream with this run's settings too, e.g. `cvntrade backfill --crypto BTCUSDC`, "
-        "or run with the settings that it was built with."
+        "Build what is upstream in this run too, e.g. `cvntrade backfill --crypto BTCUSDC` with the same --set, "
+        "or run with the settings that they were built with."
     )
 
 
@@ -417,3 +423,59 @@ def test_settings_far_upstream_count_too(built: Graph) -> None:
 
 def test_settings_that_upstream_never_used_do_not_matter(built: Graph) -> None:
     assert built.run(HEALTHY, ["features"], {"CVN_CALIBRATION": "isotonic", "CVN_DEFAULT_N_TRIALS": "3"}).success
+
+
+# inputs that passed their checks and do not belong together
+
+
+def test_a_model_is_not_tested_on_another_training_set(built: Graph) -> None:
+    """The leak that settings alone do not show: the model may have learned from the other set's test rows."""
+    crypto, earlier = OTHERS[4], {"CVN_AS_OF": "2025-05-01"}
+    assert built.run(crypto).success
+    assert built.run(crypto, ["candles", "features", "labels", "training_set"], earlier).success
+    result = built.run(crypto, ["calibration"], earlier)
+    assert not materialised(result)
+    assert "was built from training_set" in refusal(result, "calibration")
+    assert "knows candles until" in refusal(result, "calibration")
+
+
+def test_a_replay_of_the_past_refuses_candles_of_its_future(built: Graph) -> None:
+    result = built.run(HEALTHY, ["features"], {"CVN_AS_OF": "2025-05-01"})
+    assert not materialised(result)
+    assert "and now is 2025-05-01T00:00:00+00:00 (CVN_AS_OF)" in refusal(result, "features")
+
+
+# a version that failed
+
+
+def test_a_version_that_failed_is_computed_again_and_not_reused(built: Graph) -> None:
+    """What the gate advises works: the damaged version gives way to a good one under the same hash."""
+    crypto = OTHERS[5]
+    assert built.run(crypto, ["candles", "features"]).success
+    version = version_of(built, "features", crypto)
+    damage(built, crypto, version)
+    assert not built.run(crypto, ["features"]).success
+    assert not materialised(built.run(crypto, ["training_set"]))
+    assert built.run(crypto, ["features"]).success
+    assert version_of(built, "features", crypto) == version
+
+
+def damage(graph: Graph, crypto: str, version: str) -> None:
+    """Publish the version anew with a value that its contract refuses."""
+    artifact = graph.store.require("features", crypto, version)
+    table, manifest = artifact.load(), artifact.manifest
+    table.iloc[5, 3] = float("nan")
+    graph.store.discard(artifact)
+    graph.store.publish("features", crypto, manifest.provenance, table, manifest.summary, "damaged")
+
+
+def test_a_version_that_was_removed_and_built_again_is_judged_again(built: Graph) -> None:
+    """An old verdict does not open the gate for files that it never saw."""
+    assert built.run(HEALTHY).success
+    artifact = built.store.require("labels", HEALTHY, version_of(built, "labels", HEALTHY))
+    built.store.discard(artifact)
+    without_checks(built, HEALTHY, "labels", {})
+    result = built.run(HEALTHY, ["training_set"])
+    assert not materialised(result)
+    assert "check schema is missing" in refusal(result, "training_set")
+    assert built.run(HEALTHY).success

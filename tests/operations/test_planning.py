@@ -19,6 +19,8 @@ NAMES = tuple(stage.name for stage in STAGES)
 CANDLES_DOWN = tuple(name for name in NAMES if name != "backtest_candles")
 TRAINING_DOWN = tuple(name for name in CANDLES_DOWN if name not in ("candles", "features", "labels"))
 
+SIMULATED_NOW = ["CVN_SIMULATED_SEED changed from '' to '0'", "CVN_SIMULATED_SIGNAL changed from '' to '0.3'"]
+
 
 def settings(**run: str) -> Settings:
     return resolve(base_env={}, run=run, now=NOW)
@@ -106,13 +108,22 @@ def test_a_changed_setting_makes_its_stage_and_what_is_downstream_stale(key, val
     steps = plan(built(before), after)
     assert actions(steps) == expected(Action.STALE, stale)
     for name in stale:
-        said = f"{key} changed from {before.text(key)!r} to {after.text(key)!r}"
+        said = [f"{key} changed from {before.text(key)!r} to {after.text(key)!r}"]
+        said += SIMULATED_NOW if key == "CVN_MARKET" else []
         inputs = next(stage.inputs for stage in STAGES if stage.name == name)
         upstream = [f"{it} will change" for it in inputs if it in stale]
-        assert reasons(steps)[name].split("; ") == [*([said] if name in first else []), *upstream]
+        assert reasons(steps)[name].split("; ") == [*(said if name in first else []), *upstream]
 
 
-@pytest.mark.parametrize(("key", "value"), [("CVN_TUNING_WORKERS", "1"), ("CVN_AS_OF", "2025-09-01T00:05:00Z")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("CVN_TUNING_WORKERS", "1"),
+        ("CVN_AS_OF", "2025-09-01T00:05:00Z"),
+        ("CVN_SIMULATED_SIGNAL", "1"),
+        ("CVN_SIMULATED_SEED", "7"),
+    ],
+)
 def test_a_setting_that_is_in_no_version_changes_nothing(key, value):
     assert actions(plan(built(), settings(**{key: value}))) == expected(Action.CURRENT, ())
 
@@ -216,12 +227,60 @@ def test_after_a_forced_source():
     assert actions(steps)["backtest_candles"] is Action.CURRENT
 
 
-def test_a_version_that_the_gate_refuses():
+def test_a_version_that_failed_a_check_is_computed_again():
     current = built()
-    current["features"] = replace(current["features"], closed_because="check schema failed: a NaN in RSI_14")
+    reason = "check schema failed: a NaN in RSI_14"
+    current["features"] = replace(current["features"], closed_because=reason, failed=True)
     steps = plan(current)
-    assert actions(steps) == {**expected(Action.CURRENT, ()), "features": Action.REFUSED}
-    assert reasons(steps) == {"features": "check schema failed: a NaN in RSI_14"}
+    assert actions(steps) == {**expected(Action.CURRENT, ()), "features": Action.STALE}
+    assert reasons(steps)["features"] == f"it is computed again: {reason}"
+
+
+def test_a_version_that_no_check_has_judged_is_reused_and_judged():
+    current = built()
+    current["features"] = replace(current["features"], closed_because="check schema is missing")
+    step = next(step for step in plan(current) if step.asset == "features")
+    assert step.action is Action.CURRENT
+    assert step.reason.endswith("is reused, and judged again")
+
+
+def only(*names: str) -> list[StageFacts]:
+    return [stage for stage in STAGES if stage.name in names]
+
+
+def test_an_unselected_input_that_the_gate_refuses_refuses_what_is_selected():
+    current = built()
+    current["model"] = replace(current["model"], closed_because="check scores_alike failed: …", failed=True)
+    steps = plan(current, stages=only("calibration", "test_report"))
+    assert actions(steps) == {"calibration": Action.REFUSED, "test_report": Action.REFUSED}
+    assert "scores_alike" in reasons(steps)["calibration"]
+    assert "its input calibration is refused" in reasons(steps)["test_report"]
+
+
+def test_an_unselected_input_that_is_missing_refuses_what_is_selected():
+    current = built()
+    del current["model"]
+    (step,) = plan(current, stages=only("calibration"))
+    assert (step.action, step.reason) == (Action.REFUSED, "its input model was never built and is not selected")
+
+
+def test_an_unselected_input_built_with_other_settings_refuses_what_is_selected():
+    current = built()
+    made = current["training_set"].provenance
+    lineage = {"CVN_CUSUM_THRESHOLD_H": "3.0"}
+    current["training_set"] = replace(current["training_set"], provenance=replace(made, lineage=lineage))
+    (step,) = plan(current, settings(CVN_CUSUM_THRESHOLD_H="2.5"), stages=only("model"))
+    assert step.action is Action.REFUSED
+    assert "CVN_CUSUM_THRESHOLD_H='3.0' (this run: '2.5')" in step.reason
+
+
+def test_inputs_of_different_versions_refuse_what_is_selected():
+    current = built()
+    other = replace(current["training_set"].provenance, code_version="another")
+    current["training_set"] = Current(other.version, other, None, None)
+    (step,) = plan(current, stages=only("calibration"))
+    assert step.action is Action.REFUSED
+    assert "was built from training_set" in step.reason
 
 
 def test_stale_goes_before_refused_because_another_version_will_be_judged():

@@ -1,4 +1,4 @@
-"""Universes, operator settings, artifact versions and the exchange's archive files."""
+"""Universes, operator settings, artifact versions, the exchange's archive files and its bans."""
 
 from typing import Any
 
@@ -61,9 +61,17 @@ def upgrade() -> None:
         sa.CheckConstraint("status in ('good', 'absent', 'quarantined')", name="archive_files_status"),
         comment="What is known of every monthly file of the archive: its checksum, or why it does not count.",
     )
+    op.create_table(
+        "exchange_bans",
+        sa.Column("host", sa.Text, primary_key=True),
+        sa.Column("release_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("run_id", sa.Text, nullable=False),
+        _stamp("seen_at"),
+        comment="Until when an API host has banned this network address: no run calls it before.",
+    )
 
 
 def downgrade() -> None:
     """Drop them again."""
-    for name in ("archive_files", "artifact_versions", "base_env", "cvntrade_universes"):
+    for name in ("exchange_bans", "archive_files", "artifact_versions", "base_env", "cvntrade_universes"):
         op.drop_table(name)
