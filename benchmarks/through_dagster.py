@@ -5,13 +5,14 @@ Started by `benchmarks.chain`, which prepares PostgreSQL, the folders and the en
 
 import sys
 
-import dagster as dg
-
-from cvntrade_assets.definitions import defs
-
 
 def main() -> None:
     """Execute the job for one partition; a failure ends the benchmark."""
+    # Tuning's workers import the main module again; in a real run that is Dagster's, which they skip.
+    import dagster as dg
+
+    from cvntrade_assets.definitions import defs
+
     crypto, as_of = sys.argv[1:]
     settings = {"CVN_MARKET": "simulated", "CVN_AS_OF": as_of}
     config = {"resources": {"run_settings": {"config": {"settings": settings}}}}
