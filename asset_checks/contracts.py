@@ -3,7 +3,9 @@
 Rules recompute from the stored files; what an asset says about itself is not believed.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -225,12 +227,14 @@ def stored_model_scores_alike(subject: Subject) -> str | None:
 
 
 def calibration_targets_are_discrete(subject: Subject) -> str | None:
-    """The calibrator was fitted on hard labels only (incident 17.3)."""
+    """The calibrator was fitted on the training set's own hard labels, BUY against the rest (incident 17.3)."""
     targets = subject.value.rows["target"]
-    wrong = ~targets.isin([0, 1]).to_numpy()
-    return (
-        None if not wrong.any() else f"{_first(targets.index, wrong)} have soft targets; calibration needs hard labels"
-    )
+    soft = ~targets.isin([0, 1]).to_numpy()
+    if soft.any():
+        return f"{_first(targets.index, soft)} have soft targets; calibration needs hard labels"
+    labels = subject.upstream("training_set").targets["label"].reindex(targets.index)
+    other = (labels.isna() | (targets != (labels == 1))).to_numpy()
+    return None if not other.any() else f"{_first(targets.index, other)} have targets that the training set does not"
 
 
 def calibrated_values_are_probabilities(subject: Subject) -> str | None:
@@ -238,6 +242,18 @@ def calibrated_values_are_probabilities(subject: Subject) -> str | None:
     probability = subject.value.rows["probability"]
     wrong = ~probability.between(0.0, 1.0).to_numpy()
     return None if not wrong.any() else f"{_first(probability.index, wrong)} are outside [0, 1]"
+
+
+def probabilities_are_the_calibrators(subject: Subject) -> str | None:
+    """The stored calibrator gives the stored scores the stored probabilities."""
+    from cvntrade_assets.learning.calibration import apply_calibration
+
+    rows = subject.value.rows
+    given = apply_calibration(subject.value.calibration, rows["score"])
+    wrong = ~np.isclose(rows["probability"], given, rtol=0.0, atol=1e-12)
+    return (
+        None if not wrong.any() else f"{_first(rows.index, wrong)} have another probability than the calibrator gives"
+    )
 
 
 def calibration_is_apart_from_training(subject: Subject) -> str | None:
@@ -261,17 +277,52 @@ def calibration_is_monotone(subject: Subject) -> str | None:
 
 
 def report_is_beside_its_baseline(subject: Subject) -> str | None:
-    """The baseline is 2p/(1+p) and every reported number is what the stored predictions give."""
+    """The baseline is 2p/(1+p), the threshold the frozen one, and the numbers are what the stored predictions give.
+
+    All numbers but those that are drawn at random: the interval of the lift, and PR-AUC by chance.
+    """
     report, rows = subject.value.report, subject.value.predictions
-    truth, said = rows["label"] == 1, rows["predicted"]
-    rate = float(truth.mean())
-    hits = int((truth & said).sum())
-    f1 = 2 * hits / (int(truth.sum()) + int(said.sum())) if hits else 0.0
-    expected = {"baseline_f1_buy": 2 * rate / (1 + rate), "f1_buy": f1, "buy_rate": rate}
-    for name, value in expected.items():
-        if not np.isclose(getattr(report, name), value, atol=1e-12):
+    frozen = subject.upstream("calibration").calibration.threshold
+    if report.threshold != frozen:
+        return f"threshold is {report.threshold}, the calibration froze {frozen}"
+    other = (rows["predicted"] != (rows["probability"] >= frozen)).to_numpy()
+    if other.any():
+        return f"{_first(rows.index, other)} are predicted otherwise than the threshold says"
+    for name, value in _expected_report(rows).items():
+        if not _is_number(getattr(report, name), value):
             return f"{name} is {getattr(report, name)}, the stored predictions give {value}"
     return None
+
+
+def _expected_report(rows: pd.DataFrame) -> Mapping[str, float]:
+    from cvntrade_assets.learning import scores
+
+    truth = (rows["label"] == 1).to_numpy(dtype=np.float64)
+    rate, counts = float(truth.mean()), scores.confusion(truth, rows["predicted"])
+    f1, baseline = scores.f1_buy(counts), scores.baseline_f1(rate)
+    return {
+        "rows": len(rows),
+        **asdict(counts),
+        "buy_rate": rate,
+        "predicted_buy_rate": float(rows["predicted"].mean()),
+        "baseline_f1_buy": baseline,
+        "f1_buy": f1,
+        "f1_buy_delta": f1 - baseline,
+        "precision_buy": scores.precision(counts),
+        "recall_buy": scores.recall(counts),
+        "pr_auc": scores.pr_auc(truth, rows["score"]),
+        "pr_auc_lift": scores.pr_auc_lift(truth, rows["score"]),
+        "brier_before": scores.brier(truth, rows["score"]),
+        "brier_after": scores.brier(truth, rows["probability"]),
+        "brier_base_rate": rate * (1.0 - rate),
+        "ece_before": scores.expected_calibration_error(truth, rows["score"]),
+        "ece_after": scores.expected_calibration_error(truth, rows["probability"]),
+    }
+
+
+def _is_number(reported: float | None, value: float) -> bool:
+    """Whether they are the same; what is undefined is reported as None."""
+    return math.isnan(value) if reported is None else math.isclose(reported, value, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def report_rows_were_unseen(subject: Subject) -> str | None:
@@ -357,8 +408,11 @@ CONTRACTS = (
     Contract(
         "calibration",
         (
-            Rule("targets_discrete", "Hard labels only (incident 17.3)", calibration_targets_are_discrete),
+            Rule(
+                "targets_discrete", "The training set's hard labels (incident 17.3)", calibration_targets_are_discrete
+            ),
             Rule("in_range", "Probabilities lie within [0, 1]", calibrated_values_are_probabilities),
+            Rule("as_calibrated", "Probabilities are the stored calibrator's", probabilities_are_the_calibrators),
             Rule("unseen_rows", "Apart from what the model was fitted on", calibration_is_apart_from_training),
             Rule("monotone", "A higher score never gets a lower probability", calibration_is_monotone),
         ),

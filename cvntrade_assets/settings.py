@@ -100,6 +100,7 @@ _DECLARED: tuple[Setting, ...] = (
         ("CVN_MARKET", Choice(("binance", "simulated")), "binance", "where candles come from; never a silent fallback between the two"),
         ("CVN_BINANCE_ARCHIVE_URL", Written("an http(s):// address without user or password, a file:// address, or a folder", archive_address), "https://data.binance.vision/data", "base of the exchange's archive of closed months"),
         ("CVN_BINANCE_API_URL", Written("an http(s):// address without user or password", web_address), "https://data-api.binance.vision", "base of the exchange's REST API, for the tail that the archive does not have yet"),
+        ("CVN_BINANCE_VERIFY_ARCHIVE", Flag(), "0", "ask for the checksum of every month again, and fetch anew what the exchange replaced"),
         ("CVN_AS_OF", Moment(), "now", "the moment that counts as now: no candle that closes later is seen"),
         ("CVN_TIMEFRAME", _TIMEFRAME, "30m", "candle interval that the model learns on"),
         ("CVN_BACKTEST_TIMEFRAME", _TIMEFRAME, "5m", "candle interval that trades are simulated on"),

@@ -112,6 +112,7 @@ def _from_exchange(
             lambda what, done, total: heartbeat(
                 f"fetching {window.crypto} {window.timeframe}: {what}, {done} of {total}"
             ),
+            verify=settings.flag("CVN_BINANCE_VERIFY_ARCHIVE"),
         )
     except MarketError as error:
         raise dg.Failure(str(error), allow_retries=error.transient) from error

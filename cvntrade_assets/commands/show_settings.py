@@ -32,5 +32,9 @@ def show_settings(settings: Settings, console: Console) -> None:
     for model, parameters in HYPERPARAMETERS.items():
         for parameter in parameters:
             searched = "" if parameter.searched else f" (not searched: {parameter.default:g} unless pinned)"
-            family.add_row(f"{model} {parameter.name.upper()}", escape(parameter.kind.expected), escape(parameter.meaning + searched))
+            family.add_row(
+                f"{model} {parameter.name.upper()}",
+                escape(parameter.kind.expected),
+                escape(parameter.meaning + searched),
+            )
     console.print(family)

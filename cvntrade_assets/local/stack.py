@@ -200,7 +200,9 @@ class Stack:
         self._start("code-server", *self._code_server_arguments())
         ui = ["--host", "127.0.0.1", "--port", str(self.addresses.ui_port)]
         self._start("webserver", *dagster, "webserver", port, *ui, *workspace)
-        self._start("daemon", *dagster, "daemon", port, "run", *workspace)
+        # A PostgreSQL of somebody else's may hold the runs of other stacks.
+        daemon = "daemon" if self._own_server else "shared-daemon"
+        self._start("daemon", *dagster, daemon, port, "run", *workspace)
         self._start("mlflow", *self._mlflow_arguments(), background=True)
 
     def _code_server_arguments(self) -> list[str]:

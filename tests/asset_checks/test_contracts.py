@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from services import Graph, make_graph
 from asset_checks.contract import Subject, verdict
 from asset_checks.contracts import BLOCKING_CHECKS, CONTRACTS
 from cvntrade_assets.learning.features import WARM_UP
+from cvntrade_assets.learning.report import TestReport
 from cvntrade_assets.market.history import MonthRecord
 from cvntrade_assets.settings import HYPERPARAMETERS
 from resources.artifacts import ArtifactError
@@ -622,6 +623,36 @@ def incident_17_3_calibrated_on_soft_labels(subject: Subject) -> Tampered:
     )
 
 
+@breaks("calibration", "targets_discrete")
+def calibrated_on_a_label_turned_around(subject: Subject) -> Tampered:
+    rows = subject.value.rows
+    turned = with_cell(rows, 4, "target", 1 - rows["target"].iloc[4])
+    return Tampered(
+        replace(subject.value, rows=turned),
+        f"1 rows, the first at {rows.index[4]} have targets that the training set does not",
+    )
+
+
+@breaks("calibration", "targets_discrete")
+def calibrated_on_a_candle_that_is_no_training_row(subject: Subject) -> Tampered:
+    rows = subject.value.rows
+    outside = rows.set_axis(rows.index[:-1].append(rows.index[-1:] + pd.Timedelta("365d")))
+    return Tampered(
+        replace(subject.value, rows=outside),
+        f"1 rows, the first at {outside.index[-1]} have targets that the training set does not",
+    )
+
+
+@breaks("calibration", "as_calibrated")
+def probability_of_another_calibrator(subject: Subject) -> Tampered:
+    rows = subject.value.rows
+    nudged = with_cell(rows, 3, "probability", rows["probability"].iloc[3] * 0.999)
+    return Tampered(
+        replace(subject.value, rows=nudged),
+        f"1 rows, the first at {rows.index[3]} have another probability than the calibrator gives",
+    )
+
+
 @breaks("calibration", "in_range")
 def probability_above_one(subject: Subject) -> Tampered:
     rows = with_cell(subject.value.rows, 2, "probability", 1.5)
@@ -675,6 +706,55 @@ def baseline_that_flatters(subject: Subject) -> Tampered:
     return Tampered(
         replace(subject.value, report=replace(report, baseline_f1_buy=0.0)),
         f"baseline_f1_buy is 0.0, the stored predictions give {report.baseline_f1_buy}",
+    )
+
+
+def _reported_otherwise(name: str) -> None:
+    """A case for one number of the report: a little more than the stored predictions give."""
+
+    def tamper(subject: Subject) -> Tampered:
+        report = subject.value.report
+        true = getattr(report, name)
+        more = true + 1 if isinstance(true, int) else true + 1e-6
+        return Tampered(
+            replace(subject.value, report=replace(report, **{name: more})),
+            f"{name} is {more}, the stored predictions give {true}",
+        )
+
+    tamper.__name__ = name
+    breaks("test_report", "beside_baseline")(tamper)
+
+
+for _name in [field.name for field in fields(TestReport)]:
+    if _name not in ("threshold", "pr_auc_lift_low", "pr_auc_lift_high", "pr_auc_chance"):
+        _reported_otherwise(_name)
+
+
+@breaks("test_report", "beside_baseline")
+def number_that_is_left_out(subject: Subject) -> Tampered:
+    report = subject.value.report
+    return Tampered(
+        replace(subject.value, report=replace(report, recall_buy=None)),
+        f"recall_buy is None, the stored predictions give {report.recall_buy}",
+    )
+
+
+@breaks("test_report", "beside_baseline")
+def threshold_chosen_on_the_test_slice(subject: Subject) -> Tampered:
+    report = subject.value.report
+    return Tampered(
+        replace(subject.value, report=replace(report, threshold=0.5)),
+        f"threshold is 0.5, the calibration froze {report.threshold}",
+    )
+
+
+@breaks("test_report", "beside_baseline")
+def prediction_turned_around(subject: Subject) -> Tampered:
+    rows = subject.value.predictions
+    turned = with_cell(rows, 5, "predicted", not rows["predicted"].iloc[5])
+    return Tampered(
+        replace(subject.value, predictions=turned),
+        f"1 rows, the first at {rows.index[5]} are predicted otherwise than the threshold says",
     )
 
 

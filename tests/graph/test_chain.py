@@ -1,14 +1,16 @@
 """The whole graph on the simulated market: what it is, what a run leaves behind, and what a rerun does again."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+from exchange_server import KLINES, ExchangeServer, Reply
 from services import Graph, create_database, make_graph
 
 from asset_checks.contracts import CONTRACTS
@@ -66,7 +68,7 @@ GRAPH = {
         "learning",
         "ml-owner",
         {"scikitlearn"},
-        ("targets_discrete", "in_range", "unseen_rows", "monotone"),
+        ("targets_discrete", "in_range", "as_calibrated", "unseen_rows", "monotone"),
     ),
     "test_report": (
         ("calibration", "labels", "model", "training_set"),
@@ -297,7 +299,7 @@ def test_report_shows_its_plots_and_its_baseline(first: Run) -> None:
     }
     for number in ("f1_buy", "baseline_f1_buy", "f1_buy_delta", "pr_auc_lift", "brier_before", "brier_after"):
         assert isinstance(metadata[number], dg.FloatMetadataValue), number
-    assert "/#/experiments/" in first.said("test_report", "mlflow_run")
+    assert "/#/experiments/" in first.said("test_report", "mlflow")
 
 
 def test_rows_agree_along_the_chain(first: Run) -> None:
@@ -345,7 +347,7 @@ def test_what_changes_no_result_changes_no_version(graph: Graph, first: Run) -> 
 
 
 def test_force_recomputes_and_the_next_run_goes_back(graph: Graph, first: Run) -> None:
-    forced = Run(graph, graph.run(CRYPTO, ["features"], tags={"cvntrade/force": "1"}))
+    forced = Run(graph, graph.run(CRYPTO, ["features"], tags={"cvntrade/force": "true"}))
     assert forced.result.success
     assert forced.reused == set()
     assert forced.versions["features"] != first.versions["features"]
@@ -414,6 +416,39 @@ def test_suspects_reweighted_run_to_the_end(graph: Graph, candles_to_labels: Run
     prepared = done.artifact("label_pipeline").load()
     assert done.said("label_pipeline", "rows") == done.said("label_pipeline", "rows_in")
     assert prepared.suspects.any()
+
+
+def test_no_asset_calls_a_host_that_has_banned_us(
+    graph: Graph, exchange: ExchangeServer, random_candles: Callable[..., pd.DataFrame]
+) -> None:
+    """Both candle assets of one run, then another run."""
+    crypto = "BTCUSDT"
+    exchange.candles = random_candles(92 * 48, seed=11)
+    exchange.publish(crypto, "30m", "2024-03", exchange.candles)
+    exchange.play(KLINES, Reply(418, headers={"Retry-After": "7200"}))
+    graph.instance.add_dynamic_partitions("crypto", [crypto])
+    settings = {
+        "CVN_MARKET": "binance",
+        "CVN_BINANCE_ARCHIVE_URL": exchange.base,
+        "CVN_BINANCE_API_URL": exchange.base,
+        "CVN_AS_OF": "2024-04-02",
+        "CVN_DEFAULT_HISTORY_MONTHS": "1",
+    }
+
+    for assets in (["candles", "backtest_candles"], ["candles"]):
+        result = graph.run(crypto, assets, settings)
+        failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+        reasons = [str(failure.user_failure_data.description) for failure in failures]
+        assert len(reasons) == len(assets)
+        assert all("418, this network address is banned until" in reason for reason in reasons), reasons
+    assert exchange.paths.count(KLINES) == 1
+    release = graph.warehouse.exchange_ban(urlsplit(exchange.base).netloc)
+    assert release is not None
+    assert release > pd.Timestamp.now("UTC") + pd.Timedelta(hours=1)
+
+    archived = graph.run(crypto, ["candles"], {**settings, "CVN_AS_OF": "2024-04-01"})
+    assert archived.success, "what the archive holds needs no API"
+    assert exchange.paths.count(KLINES) == 1
 
 
 def test_stable_mode_keeps_the_other_candles(graph: Graph, candles_to_labels: Run) -> None:

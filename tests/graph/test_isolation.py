@@ -1,8 +1,10 @@
-"""Importing the definitions, in a fresh interpreter: nothing heavy, nothing outside, no environment."""
+"""Importing the definitions, in a fresh interpreter: nothing heavy, nothing outside, no environment; and the doors."""
 
+import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,29 @@ HEAVY = (
 IMPURE = ("dagster", "dagster_mlflow", "sqlalchemy", "psycopg2", "httpx", "resources", "asset_checks")
 PURE_ROOMS = ("market", "learning", "trading", "operations")
 PURE_FILES = ("settings.py", "setting_kinds.py")
+
+PACKAGES = ("cvntrade_assets", "resources", "asset_checks")
+PURE = frozenset({*PURE_ROOMS, "settings", "setting_kinds"})
+RUNS = PURE | {"resources", "partitions"}
+# Which rooms each room may import.
+DOORS = {
+    **dict.fromkeys(PURE, PURE),
+    "partitions": frozenset[str](),
+    "resources": PURE | {"resources"},
+    "assets": RUNS | {"assets"},
+    "asset_checks": RUNS | {"asset_checks"},
+    "automation": RUNS | {"automation"},
+    "definitions": RUNS | {"assets", "asset_checks", "automation"},
+    "local": frozenset({"resources", "local"}),
+    "commands": RUNS | {"local", "commands"},
+    "cli": RUNS | {"local", "commands"},
+    "__main__": frozenset({"cli"}),
+}
+# The plan and the selection speak of the very graph that runs.
+KEYS = {
+    "cvntrade_assets/commands/plan.py": {"definitions", "asset_checks"},
+    "cvntrade_assets/commands/selection.py": {"definitions", "asset_checks"},
+}
 
 # Every socket that is made, every process that is started and every file that is opened while the definitions load.
 WATCH = """
@@ -123,6 +148,61 @@ def test_pure_rooms_know_nobody_outside() -> None:
         "print(json.dumps(sorted(sys.modules)))"
     )
     assert roots(loaded) & set(IMPURE) == set()
+
+
+def room_of(module: str) -> str:
+    """The room that a module of ours is in; a package's own name when it is none."""
+    first, *rest = module.split(".")
+    return rest[0] if first == "cvntrade_assets" and rest else first
+
+
+def imported(source: str) -> Iterator[tuple[int, str]]:
+    """Line and name of every module of ours that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] in PACKAGES)
+
+
+def closed_doors(file: str, source: str) -> list[str]:
+    """What a file imports although its room may not."""
+    room = room_of(file.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    allowed = DOORS.get(room, frozenset()) | KEYS.get(file, set())
+    return [f"{file}:{line} imports {name}" for line, name in imported(source) if room_of(name) not in allowed]
+
+
+def test_every_import_goes_through_a_door() -> None:
+    files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
+    sources = {str(file.relative_to(ROOT)): file.read_text() for file in files}
+    assert {room_of(name.removesuffix(".py").replace("/", ".")) for name in sources} == {*DOORS, "__init__"}
+    assert set(KEYS) <= set(sources)
+    assert [wrong for name, source in sources.items() for wrong in closed_doors(name, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("cvntrade_assets/market/candles.py", "from resources.warehouse import Warehouse"),
+        ("cvntrade_assets/learning/scores.py", "def f():\n    import cvntrade_assets.partitions"),
+        ("cvntrade_assets/settings.py", "from cvntrade_assets.local.options import PROJECT"),
+        ("resources/gate.py", "from cvntrade_assets.partitions import CRYPTO"),
+        ("resources/codecs.py", "from cvntrade_assets import definitions"),
+        ("cvntrade_assets/assets/model.py", "from asset_checks.contracts import CONTRACTS"),
+        ("asset_checks/contract.py", "from cvntrade_assets.assets.stage import Stage"),
+        ("cvntrade_assets/automation/jobs.py", "from cvntrade_assets.assets.model import model"),
+        ("cvntrade_assets/local/stack.py", "from cvntrade_assets.commands.errors import CommandError"),
+        ("cvntrade_assets/commands/up.py", "from cvntrade_assets.definitions import defs"),
+        ("cvntrade_assets/commands/plan.py", "from cvntrade_assets.assets.stage import Stage"),
+        ("cvntrade_assets/definitions.py", "import cvntrade_assets.cli"),
+        ("cvntrade_assets/newroom/thing.py", "import resources.tables"),
+    ],
+)
+def test_a_closed_door_is_noticed(file: str, source: str) -> None:
+    assert len(closed_doors(file, source)) == 1
 
 
 def test_definitions_validate() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import random
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pandas as pd
@@ -23,6 +24,8 @@ from resources.exchange_http import (
     Patience,
     Surroundings,
 )
+from resources.market import Bans
+from resources.warehouse import Warehouse
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -67,6 +70,11 @@ def around(clock: Clock) -> Surroundings:
 @pytest.fixture
 def market(exchange: ExchangeServer, around: Surroundings) -> BinanceMarket:
     return BinanceMarket(exchange.base, exchange.base, around=around)
+
+
+@pytest.fixture
+def bans(warehouse: Warehouse, exchange: ExchangeServer) -> Bans:
+    return Bans(warehouse, urlsplit(exchange.base).netloc, "run-1")
 
 
 @pytest.fixture(scope="module")
@@ -493,10 +501,45 @@ def test_418_stops_at_once_with_the_time_of_release(listed, market, clock):
     assert caught.value.release == utc("2024-05-01 14:00:40")
     assert not caught.value.transient
     assert (clock.slept, len(listed.requests)) == ([], 1)
-    with pytest.raises(ExchangeBanned, match="14:00:40"):
-        fetch(market, start=APRIL, end=utc("2024-04-02"))
+
+
+def test_a_ban_outlives_the_fetch_that_met_it(listed, around, clock, bans):
+    listed.play(KLINES, Reply(418, headers={"Retry-After": "7200"}))
+    message = "2024-05-01 14:00:40 UTC. Stop whatever calls the exchange"
+    for _ in range(3):
+        another = BinanceMarket(listed.base, listed.base, around=around, bans=bans)
+        with pytest.raises(ExchangeBanned, match=message) as caught:
+            fetch(another, start=APRIL, end=utc("2024-04-02"))
+        assert str(caught.value).startswith(f"{listed.base}{KLINES}: 418, this network address is banned")
+        assert caught.value.release == utc("2024-05-01 14:00:40")
+        assert not caught.value.transient
     assert len(listed.requests) == 1
+    assert requests(fetch(BinanceMarket(listed.base, listed.base, around=around, bans=bans))) == (6, 0)
     clock.time = utc("2024-05-01 14:00:40")
+    another = BinanceMarket(listed.base, listed.base, around=around, bans=bans)
+    assert requests(fetch(another, start=APRIL, end=utc("2024-04-02"))) == (0, 1)
+
+
+def test_a_ban_that_another_run_meets_stops_the_next_page(listed, around, clock, bans):
+    market = BinanceMarket(listed.base, listed.base, around=around, bans=bans)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "candles":
+            bans.remember(clock.time + pd.Timedelta(hours=1))
+
+    with pytest.raises(ExchangeBanned, match="13:00:40"):
+        fetch(market, start=APRIL, end=utc("2024-05-25"), progress=progress)
+    assert listed.paths.count(KLINES) == 1
+
+
+def test_a_ban_without_a_release_time_holds_for_the_shortest_one(listed, around, clock, bans):
+    market = BinanceMarket(listed.base, listed.base, around=around, bans=bans)
+    listed.play(KLINES, Reply(418))
+    for said in ("release time not told", "12:02:40 UTC"):
+        with pytest.raises(ExchangeBanned, match=said):
+            fetch(market, start=APRIL, end=utc("2024-04-02"))
+    assert len(listed.requests) == 1
+    clock.time = utc("2024-05-01 12:02:40")
     assert requests(fetch(market, start=APRIL, end=utc("2024-04-02"))) == (0, 1)
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -21,7 +22,14 @@ import resources.warehouse
 from cvntrade_assets.market.history import MonthRecord
 from resources.embedded_postgres import EmbeddedPostgres, free_port
 from resources.tables import METADATA
-from resources.warehouse import FIRST_UNIVERSES, UnknownGroupError, Warehouse, WarehouseError, WarehouseResource
+from resources.warehouse import (
+    FIRST_UNIVERSES,
+    UniverseNameError,
+    UnknownGroupError,
+    Warehouse,
+    WarehouseError,
+    WarehouseResource,
+)
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 20.0
@@ -158,6 +166,28 @@ def test_an_unknown_group_names_the_known_ones(fresh):
         fresh.group("core")
 
 
+@pytest.mark.parametrize("group", ["", "BTC", "Btc core", "-core", "core\n", "c" * 42, "core; drop table", "côre"])
+@pytest.mark.parametrize("cryptos", [["BTCUSDC"], []])
+def test_a_group_of_another_name_is_refused(fresh, group, cryptos):
+    fresh.set_group("core", ["ETHUSDC"])
+    with pytest.raises(UniverseNameError) as caught:
+        fresh.set_group(group, cryptos)
+    expected = "is not a group name: expected lower-case letters, digits, - and _, such as btc-core."
+    assert str(caught.value) == f"{group!r} {expected}"
+    assert fresh.universes() == {"core": ("ETHUSDC",)}
+
+
+@pytest.mark.parametrize(
+    "crypto", ["", "btcusdc", "BTC/USDC", "BTC", "BTCUSDC\n", "B" * 21, "BTCUSDC ", "[/red]", "ΒTCUSDC"]
+)
+def test_a_crypto_of_another_name_is_refused(fresh, crypto):
+    fresh.set_group("core", ["ETHUSDC"])
+    with pytest.raises(UniverseNameError) as caught:
+        fresh.set_group("core", ["BTCUSDC", crypto])
+    assert str(caught.value) == f"{crypto}: expected exchange symbols such as BTCUSDC."
+    assert fresh.universes() == {"core": ("ETHUSDC",)}
+
+
 # Operators' settings
 
 
@@ -211,6 +241,76 @@ def test_a_status_that_is_not_one_is_refused(fresh):
     assert months_of(fresh) == []
 
 
+# Bans
+
+
+def utc(text: str) -> pd.Timestamp:
+    return pd.Timestamp(text, tz="UTC")
+
+
+def test_a_ban_is_known_per_host_and_the_latest_release_holds(fresh):
+    host, other = "api.exchange:443", "api.exchange"
+    assert fresh.exchange_ban(host) is None
+    fresh.record_ban(host, utc("2025-09-01 14:00:40"), "run-1")
+    fresh.record_ban(host, pd.Timestamp("2025-09-01 15:30", tz="Europe/Paris"), "run-2")
+    assert fresh.exchange_ban(host) == utc("2025-09-01 14:00:40")
+    fresh.record_ban(host, utc("2025-09-01 16:00"), "run-3")
+    fresh.record_ban(other, utc("2025-09-02"), "run-4")
+    assert (fresh.exchange_ban(host), fresh.exchange_ban(other)) == (utc("2025-09-01 16:00"), utc("2025-09-02"))
+    assert str(fresh.exchange_ban(host).tz) == "UTC"
+    with fresh.begin() as connection:
+        query = sa.text("select host, run_id from exchange_bans order by host")
+        assert list(map(tuple, connection.execute(query))) == [(other, "run-4"), (host, "run-3")]
+
+
+# An address that is none, and tables that are not there
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgres://cvntrade:{SECRET}@127.0.0.1:5432/cvntrade",
+        f"postgresql+asyncpg://cvntrade:{SECRET}@127.0.0.1:5432/cvntrade",
+        f"cvntrade:{SECRET}@127.0.0.1/cvntrade",
+        f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:http/cvntrade",
+        f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:99999/cvntrade",
+        f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:0/cvntrade",
+        f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1/cvntrade",
+        f"postgresql+psycopg2://cvntrade:{SECRET}@127.0.0.1:5432",
+        f"postgresql+psycopg2://cvntrade:a@{SECRET}@127.0.0.1:5432/cvntrade",
+        f"postgresql+psycopg2://cvntrade:a@1:5/{SECRET}@127.0.0.1:5432/cvntrade",
+        f"postgresql+psycopg2://cvntrade:{SECRET}/cvntrade",
+        "postgresql+psycopg2://127.0.0.1:5432/cvntrade",
+        SECRET,
+        "",
+    ],
+)
+def test_an_address_that_is_none_is_refused_and_not_repeated(url):
+    with pytest.raises(WarehouseError) as caught:
+        Warehouse(url)
+    assert str(caught.value) == "CVN_WAREHOUSE_URL is not postgresql+psycopg2://user:…@host:port/database"
+    assert caught.value.__context__ is None
+    said = "".join(traceback.format_exception_only(caught.value))
+    assert not [part for part in (SECRET, "127.0.0.1", "5432", "99999", "http", "asyncpg") if part in said]
+
+
+@pytest.mark.parametrize(
+    "call", ["universes", "set_group", "seed_universes", "base_env", "set_base_env", "find_artifact", "record_months"]
+)
+def test_a_database_without_our_tables_says_what_to_run(empty_url, postgres_server, call):
+    with closing(Warehouse(empty_url)) as warehouse, pytest.raises(WarehouseError) as caught:
+        CALLS[call](warehouse)
+    message = str(caught.value)
+    assert "lacks tables of the operations schema" in message
+    assert "does not exist); nothing was written. Run `cvntrade up` or the migrations" in message
+    assert postgres_server.password not in everything_said(caught.value)
+
+
+def test_another_mistake_in_a_statement_is_not_a_missing_table(fresh):
+    with pytest.raises(sa.exc.ProgrammingError, match="syntax error"), fresh.begin() as connection:
+        connection.execute(sa.text("selec 1"))
+
+
 # A server that is not there
 
 
@@ -237,6 +337,8 @@ CALLS: dict[str, Callable[[Warehouse], object]] = {
     "record_artifact": lambda it: it.record_artifact(
         {"asset": "a", "crypto": "b", "version": "c", "manifest_sha256": "d"}
     ),
+    "exchange_ban": lambda it: it.exchange_ban("api.exchange"),
+    "record_ban": lambda it: it.record_ban("api.exchange", utc("2025-09-01"), "run-1"),
     "record_months": lambda it: it.record_months("B", "30m", [MonthRecord("2025-01", "good", "aa", None)], "run-1"),
 }
 
@@ -316,14 +418,14 @@ def test_an_error_of_the_caller_rolls_back(fresh):
 def test_threads_share_one_warehouse(fresh):
     def work(name: str) -> None:
         for _ in range(10):
-            fresh.set_group(name, [f"{name}USDC", "BTCUSDC"])
+            fresh.set_group(name, [f"{name.upper()}USDC", "BTCUSDC"])
 
-    threads = [threading.Thread(target=work, args=(f"G{number}",)) for number in range(6)]
+    threads = [threading.Thread(target=work, args=(f"g{number}",)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert {name: len(cryptos) for name, cryptos in fresh.universes().items()} == {f"G{n}": 2 for n in range(6)}
+    assert {name: len(cryptos) for name, cryptos in fresh.universes().items()} == {f"g{n}": 2 for n in range(6)}
 
 
 # The resource
