@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -27,6 +28,14 @@ SECRET = "hunter2-swordfish"
 BRACKETS = "cannot close [/red]: [errno 2] in [bold]"
 
 
+class PatientServer(ThreadingHTTPServer):
+    """Says nothing when a client that was interrupted does not wait for its answer."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Webserver:
     """Answers the GraphQL calls of a backfill of one asset; `on_poll` is called before each of its states."""
 
@@ -35,7 +44,7 @@ class Webserver:
         self.status = "REQUESTED"
         self.error: str | None = None
         self.runs: list[dict[str, Any]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = PatientServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def answer(self, query: str) -> dict[str, Any]:
