@@ -3,6 +3,7 @@
 import hashlib
 from typing import TYPE_CHECKING
 
+from cvntrade_assets.assets.meanwhile import import_meanwhile
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
 from cvntrade_assets.assets.training_set import embargo
 from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter, Settings
@@ -46,6 +47,8 @@ def hyperparameters(
     """
     from cvntrade_assets.learning.tuning import tune
 
+    # This process waits for its workers now; what calibration and report import takes seconds.
+    import_meanwhile("skops.io", "matplotlib.figure", "dagster_mlflow")
     settings, prepared = stage.settings, label_pipeline.load()
     targets = training_set.load().targets.loc[prepared.features.index]
     fixed = fixed_hyperparameters(settings)
