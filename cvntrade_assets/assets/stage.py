@@ -14,14 +14,12 @@ import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.operations.fitness import unfit_reasons
-from cvntrade_assets.operations.provenance import FORCED, Provenance
+from cvntrade_assets.operations.provenance import FORCE_TAG, FORCED, Provenance
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
 from resources.artifacts import Artifact
 from resources.gate import GateClosedError
 from resources.io_manager import Draft
-
-FORCE_TAG = "cvntrade/force"
 
 RESOURCES = frozenset({"run_settings", "warehouse", "tracking", "io_manager"})
 

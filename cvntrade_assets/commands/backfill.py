@@ -13,6 +13,7 @@ from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.progress import StageProgress
 from cvntrade_assets.commands.results import print_failures, print_results
 from cvntrade_assets.local.processes import StopRequested
+from cvntrade_assets.operations.provenance import FORCE_TAG
 
 GROUP_TAG = "cvntrade/group"
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
@@ -69,7 +70,7 @@ def launch(connection: Connection, request: Request) -> tuple[str, tuple[str, ..
         api.add_partition(crypto)
     tags = {GROUP_TAG: request.group} if request.group else {}
     if request.force:
-        tags["cvntrade/force"] = "true"
+        tags[FORCE_TAG] = "true"
     title = f"{request.group or ', '.join(cryptos)}: {request.select or 'all assets'}"
     return api.launch_backfill(assets, cryptos, request.settings, tags, title), cryptos, assets
 

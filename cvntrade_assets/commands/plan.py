@@ -101,12 +101,14 @@ def _current(connection: Connection, gate: Gate, crypto: str) -> dict[str, Curre
 def _described(gate: Gate, asset: str, crypto: str, record: Mapping[str, Any]) -> Current:
     version, fingerprint, manifest = record["version"], record["manifest_sha256"], record["manifest"]
     until = manifest["summary"].get("to")
+    closed = _closed(gate, asset, crypto, version, fingerprint)
     return Current(
         version,
         Provenance(**manifest["provenance"]),
         pd.Timestamp(until) if until else None,
-        _closed(gate, asset, crypto, version, fingerprint),
-        bool(gate.failed(asset, crypto, fingerprint)),
+        closed,
+        # The event log is asked again only where the gate is closed.
+        closed is not None and bool(gate.failed(asset, crypto, fingerprint)),
     )
 
 

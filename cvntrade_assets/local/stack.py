@@ -30,6 +30,7 @@ from cvntrade_assets.local.processes import Command, ProcessEndedError, StopRequ
 from resources import embedded_postgres
 from resources.embedded_postgres import EmbeddedPostgres, PostgresError, free_port
 
+SERVER_LOGS = "server_logs"
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.15
 UI_PORTS_TRIED = 50
@@ -66,7 +67,7 @@ class Stack:
             self._prepare_home()
             database = self._own_database() if self._options.database is None else self._options.database
             self._mark("postgres")
-            self._supervisor = self._exit.enter_context(Supervisor(self._options.home / "server_logs"))
+            self._supervisor = self._exit.enter_context(Supervisor(self._options.home / SERVER_LOGS))
             if self._own_server:
                 self._supervisor.watch(self._own_server.pid, signal.SIGINT)
             self.addresses = self._addresses(database)
@@ -163,7 +164,7 @@ class Stack:
             if time.monotonic() > deadline:
                 raise NotReadyError(
                     f"The {what} is not ready after {READY_SECONDS:.0f} s; see the logs in "
-                    f"{self._options.home / 'logs'}."
+                    f"{self._options.home / SERVER_LOGS}."
                 )
             time.sleep(POLL_SECONDS)
         self._mark(what)

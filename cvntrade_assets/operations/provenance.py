@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# The run tag, with the value "true", that asks for everything to be computed again.
+FORCE_TAG = "cvntrade/force"
 # The input that a forced run adds, so that it gets a version of its own.
 FORCED = "forced_by_run"
 
