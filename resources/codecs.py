@@ -264,6 +264,11 @@ def _read_labels(folder: Path) -> "pd.Series[Any] | pd.DataFrame":
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     """Write Parquet: floats split into byte streams and no dictionary of them, a third smaller and faster to write."""
+    if not isinstance(table, pd.DataFrame):  # an annotation holds nobody back at run time (incident 17.1)
+        raise ArtifactError(
+            f"{path.name} would hold a {type(table).__name__}, expected a DataFrame with named columns; "
+            "keep the frame as a frame on its way here."
+        )
     floats = [str(name) for name, kind in table.dtypes.items() if kind.kind == "f"]
     others = [str(name) for name in table.columns if str(name) not in floats]
     table.to_parquet(path, engine="pyarrow", compression="zstd", use_dictionary=others, use_byte_stream_split=floats)

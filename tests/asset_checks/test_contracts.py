@@ -823,7 +823,7 @@ def test_large_lift_on_the_simulated_market_is_believed(chain: Graph) -> None:
 def test_incident_17_1_an_array_is_never_published(chain: Graph) -> None:
     prepared = subject_of(chain, "label_pipeline").value
     array = Tampered(replace(prepared, features=prepared.features.to_numpy()), "")
-    with pytest.raises(AttributeError, match="to_parquet"):
+    with pytest.raises(ArtifactError, match="would hold a ndarray, expected a DataFrame"):
         publish(chain, "label_pipeline", array, "array")
     home = chain.store.root / "label_pipeline" / CRYPTO
     assert not [path for path in home.iterdir() if path.name.startswith(".")]
