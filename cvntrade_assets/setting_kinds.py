@@ -13,7 +13,12 @@ import pandas as pd
 SettingValue = bool | int | float | str | None
 
 _OR_EMPTY = " (or empty: not set)"
-_CREDENTIALS = re.compile(r"//\S*@")
+# Python also reads 1_0 as 10, and digits of any script.
+_PLAIN_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_SHORTEST_REASON = 20
+# `@name`, but not the host of an address; or `approved by NAME`.
+_APPROVER = re.compile(r"(?<![\w.@])@[^\W\d_]\w*|\bapproved by:?\s+@?[^\W\d_]\w*", re.IGNORECASE)
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?)?")
 
 
@@ -68,6 +73,8 @@ class Whole:
         """The number, None for an empty optional one; ValueError when it is not whole or outside the range."""
         if self.optional and text == "":
             return None
+        if not _PLAIN_WHOLE.fullmatch(text):
+            raise ValueError(text)
         value = int(text)
         if not self.low <= value <= self.high:
             raise ValueError(text)
@@ -91,6 +98,8 @@ class Number:
         """The number, None for an empty optional one; ValueError when not finite or outside the range."""
         if self.optional and text == "":
             return None
+        if not _PLAIN_NUMBER.fullmatch(text):
+            raise ValueError(text)
         value = float(text)
         if not math.isfinite(value) or not self.low <= value <= self.high:
             raise ValueError(text)
@@ -169,6 +178,18 @@ def archive_address(text: str) -> str:
     return web_address(text)
 
 
-def without_credentials(text: str) -> str:
-    """The text as a message may show it: what stands before the @ of an address is blotted out."""
-    return _CREDENTIALS.sub("//***@", text)
+def override_reason(text: str) -> str:
+    """Why a guardrail is overridden, on one line; the empty text means that none is.
+
+    Raises ValueError when it is too short to say why, or names nobody who approved.
+    """
+    line = " ".join(text.split())
+    if line and (len(line) < _SHORTEST_REASON or not _APPROVER.search(line)):
+        raise ValueError("no reason, or nobody who approved")
+    return line
+
+
+def approver(reason: str) -> str | None:
+    """Who approved, as the reason for an override names them; None when it names nobody."""
+    found = _APPROVER.search(reason)
+    return None if found is None else found[0].split()[-1]

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from cvntrade_assets.market.candles import TIMEFRAMES
+from cvntrade_assets.operations.masking import shown
 from cvntrade_assets.setting_kinds import (
     Choice,
     Flag,
@@ -27,8 +28,8 @@ from cvntrade_assets.setting_kinds import (
     Whole,
     Written,
     archive_address,
+    override_reason,
     web_address,
-    without_credentials,
 )
 from cvntrade_assets.trading.pte import PTE
 
@@ -47,17 +48,31 @@ class Layer(StrEnum):
 
 
 EXPLICIT_LAYERS = frozenset({Layer.FACTOR, Layer.RUN})
+EVERY_LAYER = frozenset(Layer)
+OPERATORS_ONLY = frozenset({Layer.DEFAULT, Layer.BASE_ENV})
+RUN_ONLY = frozenset({Layer.DEFAULT, Layer.RUN})
+_WHO: Mapping[Layer, str] = {
+    Layer.BASE_ENV: "operators in the table base_env",
+    Layer.FACTOR: "a factor's variant",
+    Layer.RUN: "a run (`--set`, run config)",
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One declared key: `default` is text, read by `kind` like every other layer's value."""
+    """One declared key: `default` is text, read by `kind` like every other layer's value; `layers` may set it."""
 
     name: str
     stage: str
     kind: Kind
     default: str
     meaning: str
+    layers: frozenset[Layer] = EVERY_LAYER
+
+    @property
+    def set_by(self) -> str:
+        """Who may set it, in words."""
+        return " or ".join(who for layer, who in _WHO.items() if layer in self.layers)
 
 
 @dataclass(frozen=True)
@@ -90,8 +105,13 @@ _PTE = Written(
 )
 
 
-def _declare(stage: str, *rows: tuple[str, Kind, str, str]) -> tuple[Setting, ...]:
-    return tuple(Setting(name, stage, kind, default, meaning) for name, kind, default, meaning in rows)
+_LIMIT_MINUTES = Number(0.01, 1440.0)
+
+
+def _declare(
+    stage: str, *rows: tuple[str, Kind, str, str], layers: frozenset[Layer] = EVERY_LAYER
+) -> tuple[Setting, ...]:
+    return tuple(Setting(name, stage, kind, default, meaning, layers) for name, kind, default, meaning in rows)
 
 
 _DECLARED: tuple[Setting, ...] = (
@@ -156,6 +176,42 @@ _DECLARED: tuple[Setting, ...] = (
         ("CVN_CALIBRATION", Choice(("none", "sigmoid", "platt", "isotonic", "hybrid")), "sigmoid", "how scores become probabilities, on the calibration slice"),
         ("CVN_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "f1_binary", "what the BUY threshold maximises, on the calibration slice"),
         ("CVN_COST_BPS", Number(0.0, 1000.0), "20", "cost of a round trip in basis points, for the expected-value threshold"),
+    ),
+    *_declare(
+        "execution",
+        ("CVN_COOLDOWN_CANDLES", Whole(0, 1000), "0", "candles of CVN_TIMEFRAME without an entry after a trade has ended"),
+        ("CVN_TREND_FILTER", Choice(("off", "ema_50", "ema_200")), "off", "enter only above this exponential moving average of the closes"),
+    ),
+    *_declare(
+        "guardrails",
+        ("CVN_GUARDRAIL_MAX_ROWS", Whole(50, 10_000_000), "10000", "more training rows block, unless they were chosen"),
+        # The floor may be raised, never lowered: fewer rows teach nothing.
+        ("CVN_GUARDRAIL_MIN_ROWS", Whole(50, 1_000_000), "50", "fewer training rows block, always"),
+        ("CVN_GUARDRAIL_MAX_FEATURES", Whole(1, 1000), "200", "more features warn, unless they were chosen"),
+        # Only ever tightened, as the floor of rows.
+        ("CVN_GUARDRAIL_MEMORY_GIB", Number(0.1, 24.0), "24", "a larger estimate of a run's memory, in GiB, blocks, always"),
+        ("CVN_GUARDRAIL_ESTIMATED_MINUTES", _LIMIT_MINUTES, "30", "a larger estimate of a run's minutes warns, unless it was chosen"),
+        ("CVN_GUARDRAIL_STAGE_MINUTES", _LIMIT_MINUTES, "30", "a stage that takes longer is flagged while it runs; its own history may set a lower limit"),
+        ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", _LIMIT_MINUTES, "10", "a run that takes longer warns"),
+        ("CVN_GUARDRAIL_CRITICAL_RUN_MINUTES", _LIMIT_MINUTES, "30", "a run that takes longer is critical"),
+        ("CVN_GUARDRAIL_FACTOR_MINUTES", _LIMIT_MINUTES, "5", "a factor whose runs take longer on average warns"),
+        ("CVN_GUARDRAIL_STUCK_MINUTES", _LIMIT_MINUTES, "15", "a run that shows no progress for this long is stuck, and is ended"),
+        layers=OPERATORS_ONLY,
+    ),
+    *_declare(
+        "guardrails",
+        ("CVN_GUARDRAIL_OVERRIDE", Flag(), "0", "1: what would block warns instead; never for memory, too few rows or wrong settings"),
+        ("CVN_GUARDRAIL_OVERRIDE_REASON", Written("20 characters or more that name who approved: `@name` or `approved by NAME` (or empty: no override)", override_reason), "", "why this run may pass, and who approved; kept on record"),
+        layers=RUN_ONLY,
+    ),
+    *_declare(
+        "audit",
+        ("CVN_S40_SKIP_S22A1_CROSSREF", Flag(), "0", "1: the validation-integrity audit skips its anchor, and says so"),
+        layers=OPERATORS_ONLY,
+    ),
+    *_declare(
+        "audit",
+        ("CVN_AUDIT_DIAGNOSIS", Choice(("s40", "s22", "s23", "s24", "s25", "s26", "s27", "s28")), "s40", "what validation_audit is asked: s40 the validation's integrity; s22 to s28 reproduce a symptom and need the anchor"),
     ),
     *_declare(
         "operations",
@@ -235,7 +291,7 @@ def find_setting(name: str) -> Setting:
         return _hyperparameter_setting(name, match["model"], match["timeframe"].lower(), match["param"].lower())
     close = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.6) or sorted(SETTINGS)
     raise SettingsError(
-        f"{name} is not a setting. Did you mean {', '.join(close)}? `cvntrade settings show` lists all of them, "
+        f"{shown(name)} is not a setting. Did you mean {', '.join(close)}? `cvntrade settings show` lists all of them, "
         "with the hyperparameter family CVN_HPO_<MODEL>_<TIMEFRAME>_<PARAMETER>."
     )
 
@@ -260,9 +316,12 @@ class Settings:
     a mistake in the code, not in the input.
     """
 
-    def __init__(self, resolved: Mapping[str, Resolved], now: pd.Timestamp) -> None:
+    def __init__(
+        self, resolved: Mapping[str, Resolved], now: pd.Timestamp, variants: Mapping[str, str] | None = None
+    ) -> None:
         self._resolved = dict(resolved)
         self._now = now
+        self._variants = dict(sorted((variants or {}).items()))
 
     def __iter__(self) -> Iterator[Resolved]:
         """Every declared setting in declaration order, then the hyperparameters that were pinned."""
@@ -301,6 +360,24 @@ class Settings:
     def is_explicit(self, name: str) -> bool:
         """Whether the factor's variant or the run set this key."""
         return name in self._resolved and self._resolved[name].layer in EXPLICIT_LAYERS
+
+    def layer(self, name: str) -> Layer:
+        """Where a key's value came from; a hyperparameter that nobody pinned has the default layer.
+
+        Raises:
+            SettingsError: the key is not a setting.
+        """
+        return self._resolved[name].layer if name in self._resolved else _unset(name)
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """The variant of every factor that this run was given, by factor, in alphabetical order."""
+        return dict(self._variants)
+
+    @property
+    def override_reason(self) -> str | None:
+        """Why this run may pass what would block, and who approved; None when nothing is overridden."""
+        return self.text("CVN_GUARDRAIL_OVERRIDE_REASON") or None
 
     @property
     def as_of(self) -> pd.Timestamp:
@@ -351,18 +428,26 @@ class Settings:
         return ", ".join(f"{key}={text}" for key, text in pinned if text)
 
 
+def _unset(name: str) -> Layer:
+    find_setting(name)
+    return Layer.DEFAULT
+
+
 def read_value(name: str, text: str, layer: Layer) -> Resolved:
     """One layer's text for one key, read and checked.
 
     Raises:
-        SettingsError: the key is unknown, or the text is not a valid value; says what is expected.
+        SettingsError: the key is unknown, this layer may not set it, or the text is not a valid value; says what is
+            expected.
     """
     setting = find_setting(name)
+    if layer not in setting.layers:
+        raise SettingsError(f"{name} cannot be set by {_WHO[layer]} (layer {layer}): only {setting.set_by}.")
     try:
         value = setting.kind.read(str(text).strip())
     except ValueError as error:
         raise SettingsError(
-            f"{name}={without_credentials(str(text))!r} (layer {layer}) is not valid: expected {setting.kind.expected}; "
+            f"{name}={shown(str(text))!r} (layer {layer}) is not valid: expected {setting.kind.expected}; "
             f"the default is {setting.default!r}."
         ) from error
     return Resolved(setting, value, _canonical(value), layer)
@@ -382,49 +467,103 @@ def resolve(
     base_env: Mapping[str, str],
     run: Mapping[str, str],
     factor: Mapping[str, str] | None = None,
+    variants: Mapping[str, str] | None = None,
     now: pd.Timestamp,
 ) -> Settings:
     """Resolve the layers into the frozen settings of one run.
 
+    Variants are looked up in the registry of factors by `operations.factors.resolve_run`, which is what runs call.
+
     Args:
         base_env: The operators' table, key to text.
         run: What this run sets (`--set`, run config).
-        factor: What the factor's variant sets, when there is one.
+        factor: What the factors' variants set, key to text.
+        variants: Which variants those are, factor to variant.
         now: The wall clock, UTC; used where CVN_AS_OF is `now`.
 
     Raises:
-        SettingsError: an unknown, retired or ill-typed key in any layer, or values that contradict each other.
+        SettingsError: an unknown, retired, misplaced or ill-typed key in any layer, or values that contradict each
+            other.
     """
     resolved = {name: read_value(name, item.default, Layer.DEFAULT) for name, item in SETTINGS.items()}
     for layer, values in ((Layer.BASE_ENV, base_env), (Layer.FACTOR, factor or {}), (Layer.RUN, run)):
         for name, text in values.items():
-            resolved[name] = read_value(name, text, layer)
-    settings = Settings(resolved, now)
-    _refuse_contradictions(settings)
+            resolved[name] = _read_layer(name, text, layer)
+    settings = Settings(resolved, now, variants)
+    for refuse in _CONTRADICTIONS:
+        refuse(settings)
     return settings
 
 
-def _refuse_contradictions(settings: Settings) -> None:
+def _read_layer(name: str, text: str, layer: Layer) -> Resolved:
+    """A value of a layer; what is wrong with the operators' table stops every command, so it says how to mend it."""
+    try:
+        return read_value(name, text, layer)
+    except SettingsError as error:
+        if layer is not Layer.BASE_ENV:
+            raise
+        mend = f"`cvntrade settings unset {shown(name)} --reason TEXT`"
+        raise SettingsError(f"{error} It stands in the table base_env: {mend} removes it.") from error
+
+
+def _refuse_uneven_slices(settings: Settings) -> None:
     shares = [f"CVN_SLICE_{name}" for name in ("TRAIN", "VALIDATION", "CALIBRATION", "TEST")]
     total = sum(settings.number(name) for name in shares)
     if abs(total - 1.0) > 1e-9:
         given = ", ".join(f"{name}={settings.text(name)}" for name in shares)
         raise SettingsError(f"the four slices must add up to 1, they add up to {total:g}: {given}. Set all four.")
-    if settings.flag("CVN_FOCAL_LOSS") and not settings.flag("CVN_BINARY_CLASSIFICATION"):
+
+
+# What is defined for two classes only: key, the value that needs them, a value that does not.
+_TWO_CLASSES = (
+    ("CVN_FOCAL_LOSS", "1", "0"),
+    ("CVN_THRESHOLD_METHOD", "f1_binary", "expected_value"),
+    ("CVN_HPO_OBJECTIVE", "f1_binary", "precision_recall_auc"),
+)
+
+
+def _refuse_two_classes_on_three(settings: Settings) -> None:
+    if settings.flag("CVN_BINARY_CLASSIFICATION"):
+        return
+    for name, binary, other in _TWO_CLASSES:
+        if settings.text(name) == binary:
+            raise SettingsError(
+                f"{name}={binary} (layer {settings.layer(name)}) is defined for two classes only, and "
+                f"CVN_BINARY_CLASSIFICATION=0 (layer {settings.layer('CVN_BINARY_CLASSIFICATION')}) has three; "
+                f"set CVN_BINARY_CLASSIFICATION=1 or {name}={other}."
+            )
+
+
+def _refuse_inverted_barriers(settings: Settings) -> None:
+    pte = settings.pte
+    if pte.take_profit < pte.stop_loss:
+        names = ("CVN_DEFAULT_PTE", "CVN_SL_MULT", "CVN_TP_MULT")
+        given = ", ".join(f"{name}={settings.text(name)} (layer {settings.layer(name)})" for name in names)
         raise SettingsError(
-            "CVN_FOCAL_LOSS=1 is defined for two classes only; set CVN_BINARY_CLASSIFICATION=1 or CVN_FOCAL_LOSS=0."
+            f"the take-profit ({pte.take_profit:g} ATR) lies nearer than the stop-loss ({pte.stop_loss:g} ATR): a trade "
+            f"would risk more than it can win. From {given}. Raise the take-profit or lower the stop-loss; equal is "
+            "allowed."
         )
+
+
+def _refuse_a_horizon_between_candles(settings: Settings) -> None:
     horizon, interval = settings.pte.horizon, TIMEFRAMES[settings.text("CVN_TIMEFRAME")]
     if horizon % interval != pd.Timedelta(0):
         raise SettingsError(
             f"the horizon of CVN_DEFAULT_PTE={settings.text('CVN_DEFAULT_PTE')} must be a whole number of candles of "
             f"CVN_TIMEFRAME={settings.text('CVN_TIMEFRAME')}; e.g. H4 and 30m."
         )
+
+
+def _refuse_the_future(settings: Settings) -> None:
     if settings.as_of > settings._now:
         raise SettingsError(
             f"CVN_AS_OF={settings.text('CVN_AS_OF')} lies in the future (now is {settings._now.isoformat()}); "
             "give a moment that has passed, or `now`."
         )
+
+
+def _refuse_timeframes_that_do_not_divide(settings: Settings) -> None:
     fine, coarse = (
         TIMEFRAMES[settings.text("CVN_BACKTEST_TIMEFRAME")],
         TIMEFRAMES[settings.text("CVN_TIMEFRAME")],
@@ -434,3 +573,38 @@ def _refuse_contradictions(settings: Settings) -> None:
             f"CVN_BACKTEST_TIMEFRAME={settings.text('CVN_BACKTEST_TIMEFRAME')} must divide "
             f"CVN_TIMEFRAME={settings.text('CVN_TIMEFRAME')}; e.g. 5m and 30m."
         )
+
+
+def _refuse_limits_out_of_order(settings: Settings) -> None:
+    for low, high in (
+        ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS"),
+        ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES"),
+    ):
+        if float(settings.text(low)) > float(settings.text(high)):
+            raise SettingsError(f"{low}={settings.text(low)} must not be above {high}={settings.text(high)}.")
+
+
+def _refuse_half_an_override(settings: Settings) -> None:
+    asked, reason = settings.flag("CVN_GUARDRAIL_OVERRIDE"), settings.override_reason
+    if asked and not reason:
+        raise SettingsError(
+            "CVN_GUARDRAIL_OVERRIDE=1 needs CVN_GUARDRAIL_OVERRIDE_REASON: "
+            f"{SETTINGS['CVN_GUARDRAIL_OVERRIDE_REASON'].kind.expected}."
+        )
+    if reason and not asked:
+        raise SettingsError(
+            "CVN_GUARDRAIL_OVERRIDE_REASON is given and CVN_GUARDRAIL_OVERRIDE is 0: set CVN_GUARDRAIL_OVERRIDE=1, or "
+            "leave the reason out."
+        )
+
+
+_CONTRADICTIONS = (
+    _refuse_uneven_slices,
+    _refuse_two_classes_on_three,
+    _refuse_inverted_barriers,
+    _refuse_a_horizon_between_candles,
+    _refuse_the_future,
+    _refuse_timeframes_that_do_not_divide,
+    _refuse_limits_out_of_order,
+    _refuse_half_an_override,
+)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from cvntrade_assets import setting_kinds, settings
 from cvntrade_assets.settings import (
+    EVERY_LAYER,
+    EXPLICIT_LAYERS,
     HYPERPARAMETERS,
     RETIRED,
     SETTINGS,
@@ -54,7 +56,25 @@ DEFAULTS = {
     "CVN_FOCAL_LOSS": "0",
     "CVN_HPO_OBJECTIVE": "precision_recall_auc",
     "CVN_CALIBRATION": "sigmoid",
+    "CVN_COOLDOWN_CANDLES": "0",
+    "CVN_TREND_FILTER": "off",
+    "CVN_GUARDRAIL_MAX_ROWS": "10000",
+    "CVN_GUARDRAIL_MIN_ROWS": "50",
+    "CVN_GUARDRAIL_MAX_FEATURES": "200",
+    "CVN_GUARDRAIL_MEMORY_GIB": "24.0",
+    "CVN_GUARDRAIL_ESTIMATED_MINUTES": "30.0",
+    "CVN_GUARDRAIL_STAGE_MINUTES": "30.0",
+    "CVN_GUARDRAIL_SLOW_RUN_MINUTES": "10.0",
+    "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES": "30.0",
+    "CVN_GUARDRAIL_FACTOR_MINUTES": "5.0",
+    "CVN_GUARDRAIL_STUCK_MINUTES": "15.0",
+    "CVN_GUARDRAIL_OVERRIDE": "0",
+    "CVN_GUARDRAIL_OVERRIDE_REASON": "",
+    "CVN_S40_SKIP_S22A1_CROSSREF": "0",
 }
+OVERRIDE, REASON = "CVN_GUARDRAIL_OVERRIDE", "CVN_GUARDRAIL_OVERRIDE_REASON"
+LIMITS = sorted(name for name in SETTINGS if name.startswith("CVN_GUARDRAIL_") and name not in (OVERRIDE, REASON))
+THREE_CLASSES = {"CVN_BINARY_CLASSIFICATION": "0", "CVN_THRESHOLD_METHOD": "expected_value"}
 
 
 def resolved(**layers: dict[str, str]) -> Settings:
@@ -77,7 +97,9 @@ def test_every_key_is_declared_whole(name):
     item = read_value(name, declared.default, Layer.DEFAULT)
     # The default is written canonically, so `settings show` says the same in both columns.
     assert item.layer is Layer.DEFAULT
-    assert read_value(name, item.text, Layer.RUN).value == item.value
+    assert declared.layers > {Layer.DEFAULT}, "nobody could set it"
+    for layer in declared.layers:
+        assert read_value(name, item.text, layer).value == item.value
 
 
 def test_the_defaults_that_the_issue_names():
@@ -167,6 +189,8 @@ def test_a_key_close_to_nothing_names_them_all():
         ("CVN_MAX_FEATURES", "0"),
         ("CVN_MAX_FEATURES", "1001"),
         ("CVN_MAX_FEATURES", "nan"),
+        ("CVN_MAX_FEATURES", "6_0"),
+        ("CVN_MAX_FEATURES", "٦٠"),
         ("CVN_MAX_FEATURES", "inf"),
         ("CVN_SEED", "-1"),
         ("CVN_SEED", str(2**31)),
@@ -231,7 +255,8 @@ def test_a_wrong_value_is_refused_with_key_value_layer_and_what_is_expected(laye
     ],
 )
 def test_one_value_has_one_text(name, texts, canonical):
-    found = [resolved(run={name: text}) for text in texts]
+    companion = {"CVN_THRESHOLD_METHOD": "expected_value"} if name == "CVN_BINARY_CLASSIFICATION" else {}
+    found = [resolved(base_env=companion, run={name: text}) for text in texts]
     assert {item.text(name) for item in found} == {canonical}
     assert len({str(item.used([name])) for item in found}) == 1
 
@@ -269,6 +294,264 @@ def test_the_focal_loss_is_for_two_classes():
     assert "CVN_BINARY_CLASSIFICATION=1 or CVN_FOCAL_LOSS=0" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "two_classes", "other"),
+    [
+        ("CVN_THRESHOLD_METHOD", "f1_binary", "expected_value"),
+        ("CVN_HPO_OBJECTIVE", "f1_binary", "precision_recall_auc"),
+        ("CVN_FOCAL_LOSS", "1", "0"),
+    ],
+)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_needs_two_classes_is_refused_on_three(layer, name, two_classes, other):
+    assert resolved(**{layer: {name: two_classes}}).text(name) == two_classes
+    assert resolved(base_env=THREE_CLASSES, **({} if layer == "base_env" else {layer: {name: other}}))
+    layers = {"run": dict(THREE_CLASSES)}
+    layers[layer] = {**layers.get(layer, {}), name: two_classes}
+    if layer != "run":
+        layers["run"].pop(name, None)
+    message = refusal(**layers)
+    assert message.startswith(f"{name}={two_classes} (layer {layer}) is defined for two classes only")
+    assert "CVN_BINARY_CLASSIFICATION=0 (layer run)" in message
+    assert f"set CVN_BINARY_CLASSIFICATION=1 or {name}={other}" in message
+
+
+def test_three_classes_need_another_threshold_than_the_default():
+    assert "CVN_THRESHOLD_METHOD=f1_binary (layer default)" in refusal(run={"CVN_BINARY_CLASSIFICATION": "0"})
+    assert not resolved(run=THREE_CLASSES).flag("CVN_BINARY_CLASSIFICATION")
+
+
+@pytest.mark.parametrize(
+    ("texts", "inverted"),
+    [
+        ({"CVN_DEFAULT_PTE": "H4_SL2.0_TP1.9"}, True),
+        ({"CVN_DEFAULT_PTE": "H4_SL2.0_TP2.0"}, False),
+        ({"CVN_SL_MULT": "2.5"}, True),
+        ({"CVN_SL_MULT": "2.0"}, False),
+        ({"CVN_TP_MULT": "0.9"}, True),
+        ({"CVN_TP_MULT": "1.0"}, False),
+        ({"CVN_SL_MULT": "1.5", "CVN_TP_MULT": "1.2"}, True),
+        ({"CVN_SL_MULT": "1.2", "CVN_TP_MULT": "1.2"}, False),
+        # The PTE alone would be refused; what is in force is what counts.
+        ({"CVN_DEFAULT_PTE": "H4_SL2.0_TP1.0", "CVN_TP_MULT": "3.0"}, False),
+    ],
+)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_take_profit_nearer_than_the_stop_loss_is_refused_and_equal_is_not(layer, texts, inverted):
+    if not inverted:
+        found = resolved(**{layer: texts}).pte
+        assert found.take_profit >= found.stop_loss
+        return
+    message = refusal(**{layer: texts})
+    assert "lies nearer than the stop-loss" in message
+    for name, text in texts.items():
+        assert f"{name}={text} (layer {layer})" in message
+
+
+def test_barriers_are_compared_across_layers():
+    message = refusal(base_env={"CVN_SL_MULT": "2.5"}, run={"CVN_TP_MULT": "2.4"})
+    assert "CVN_SL_MULT=2.5 (layer base_env)" in message
+    assert "CVN_TP_MULT=2.4 (layer run)" in message
+
+
+WRONG_NUMBERS = (
+    "nan",
+    "NaN",
+    "inf",
+    "-inf",
+    "Infinity",
+    "1e999",
+    "abc",
+    "1,5",
+    "0x1",
+    "-1",
+    "--1",
+    "1 2",
+    "1_0",
+    "0_1.5",
+    "٢",
+    "1.5%",
+    "\x00",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("CVN_SL_MULT", text) for text in (*WRONG_NUMBERS, "0", "0.09", "3.01")),
+        *(("CVN_TP_MULT", text) for text in (*WRONG_NUMBERS, "0", "0.29", "5.01")),
+        *(("CVN_DEFAULT_PTE", f"H4_SL{text}_TP2.0") for text in (*WRONG_NUMBERS, "", "0", "0.09", "3.01")),
+        *(("CVN_DEFAULT_PTE", f"H4_SL0.3_TP{text}") for text in (*WRONG_NUMBERS, "", "0", "0.29", "5.01")),
+    ],
+)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_no_stop_or_target_that_is_no_number_or_out_of_bounds(layer, name, wrong):
+    message = refusal(**{layer: {name: wrong}})
+    assert f"{name}={wrong!r} (layer {layer}) is not valid: expected {SETTINGS[name].kind.expected}" in message
+
+
+@given(
+    stop=st.one_of(st.none(), st.floats(0.1, 3.0)),
+    target=st.one_of(st.none(), st.floats(0.3, 5.0)),
+    layers=st.tuples(st.sampled_from(LAYERS), st.sampled_from(LAYERS)),
+)
+def test_barriers_in_bounds_resolve_exactly_when_the_target_is_not_the_nearer_one(stop, target, layers):
+    given_layers = {layer: {} for layer in LAYERS}
+    given_layers[layers[0]]["CVN_SL_MULT"] = "" if stop is None else repr(stop)
+    given_layers[layers[1]]["CVN_TP_MULT"] = "" if target is None else repr(target)
+    wanted = (1.0 if stop is None else stop, 2.0 if target is None else target)
+    if wanted[1] < wanted[0]:
+        assert "lies nearer than the stop-loss" in refusal(**given_layers)
+    else:
+        found = resolved(**given_layers).pte
+        assert (found.stop_loss, found.take_profit) == wanted
+
+
+# Who may set what
+
+
+@pytest.mark.parametrize("name", [*LIMITS, "CVN_S40_SKIP_S22A1_CROSSREF"])
+@pytest.mark.parametrize("layer", ["factor", "run"])
+def test_no_run_and_no_variant_lifts_a_limit(layer, name):
+    message = refusal(**{layer: {name: SETTINGS[name].default}})
+    assert f"{name} cannot be set by" in message
+    assert f"(layer {layer}): only operators in the table base_env." in message
+    assert resolved(base_env={name: SETTINGS[name].default})[name].layer is Layer.BASE_ENV
+    assert not SETTINGS[name].layers & EXPLICIT_LAYERS
+
+
+@pytest.mark.parametrize(("name", "text"), [("CVN_NOTHING", "1"), ("CVN_SEED", "many"), (OVERRIDE, "1")])
+def test_what_is_wrong_in_base_env_says_how_to_remove_it(name, text):
+    mend = f"`cvntrade settings unset {name} --reason TEXT` removes it."
+    assert refusal(base_env={name: text}).endswith(mend)
+    assert mend not in refusal(factor={name: "nought"})
+
+
+@pytest.mark.parametrize("name", [OVERRIDE, REASON])
+@pytest.mark.parametrize("layer", ["base_env", "factor"])
+def test_only_a_run_overrides(layer, name):
+    message = refusal(**{layer: {name: SETTINGS[name].default}})
+    assert f"{name} cannot be set by" in message
+    assert "only a run (`--set`, run config)." in message
+
+
+def test_every_other_key_may_be_set_anywhere():
+    bound = {*LIMITS, OVERRIDE, REASON, "CVN_S40_SKIP_S22A1_CROSSREF"}
+    assert {name for name, item in SETTINGS.items() if item.layers != EVERY_LAYER} == bound
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "valid"),
+    [
+        ("CVN_GUARDRAIL_MIN_ROWS", "51", True),
+        ("CVN_GUARDRAIL_MIN_ROWS", "49", False),
+        ("CVN_GUARDRAIL_MEMORY_GIB", "0.5", True),
+        ("CVN_GUARDRAIL_MEMORY_GIB", "24.1", False),
+        ("CVN_GUARDRAIL_MAX_ROWS", "20000", True),
+    ],
+)
+def test_memory_and_the_row_minimum_can_only_be_tightened(name, text, valid):
+    if valid:
+        assert float(resolved(base_env={name: text}).text(name)) == float(text)
+    else:
+        assert f"{name}=" in refusal(base_env={name: text})
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS"),
+        ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES"),
+    ],
+)
+def test_limits_in_order(low, high):
+    assert resolved(base_env={low: "60", high: "60"})
+    assert "must not be above" in refusal(base_env={low: "61", high: "60"})
+
+
+def test_no_override_is_the_rule():
+    assert resolved().override_reason is None
+    assert resolved(run={OVERRIDE: "0", REASON: " "}).override_reason is None
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "emergency retraining after flash crash — approved by @ceven 2026-04-15",
+        "rows doubled on purpose, @risk-officer agreed",
+        "flash crash, Approved by Ada Lovelace",
+        "krach éclair, approved by Éloïse",
+        "two lines of it,\n  approved by: @ceven",
+    ],
+)
+def test_an_override_with_a_reason_and_an_approver(reason):
+    found = resolved(run={OVERRIDE: "1", REASON: reason})
+    assert found.override_reason == " ".join(reason.split())
+    assert found.is_explicit(OVERRIDE)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "because I say so, and that is enough",
+        "approved by @ceven",
+        "@ceven",
+        "write to someone@example.com about the crash",
+        "approved by nothing"[:12] + " " * 30,
+        "the crash was not approved by  - !!",
+        "somebody @ the desk said it was fine",
+    ],
+)
+def test_an_override_without_a_reason_or_an_approver_is_refused(reason):
+    assert f"expected {SETTINGS[REASON].kind.expected}" in refusal(run={OVERRIDE: "1", REASON: reason})
+
+
+def test_half_an_override_is_refused():
+    assert f"{OVERRIDE}=1 needs {REASON}" in refusal(run={OVERRIDE: "1"})
+    assert f"{OVERRIDE}=1 needs {REASON}" in refusal(run={OVERRIDE: "1", REASON: ""})
+    assert f"set {OVERRIDE}=1, or leave the reason out" in refusal(run={REASON: "a flash crash; approved by @ceven"})
+
+
+# Layers and variants
+
+
+def test_layer_tells_where_a_value_came_from():
+    key = hyperparameter_key("XGBOOST", "30m", "max_depth")
+    found = resolved(base_env={"CVN_SEED": "7"}, factor={"CVN_MAX_FEATURES": "30"}, run={"CVN_COST_BPS": "1"})
+    assert [found.layer(name) for name in ("CVN_MARKET", "CVN_SEED", "CVN_MAX_FEATURES", "CVN_COST_BPS", key)] == [
+        Layer.DEFAULT,
+        Layer.BASE_ENV,
+        Layer.FACTOR,
+        Layer.RUN,
+        Layer.DEFAULT,
+    ]
+    with pytest.raises(SettingsError, match="CVN_NOTHING is not a setting"):
+        found.layer("CVN_NOTHING")
+
+
+def test_variants_are_remembered_in_order_and_cannot_be_changed_from_outside():
+    given_variants = {"cost": "bps_20", "calibration": "none"}
+    found = resolve(base_env={}, run={}, variants=given_variants, now=NOW)
+    found.variants["cooldown"] = "none"
+    given_variants["cooldown"] = "none"
+    assert list(found.variants.items()) == [("calibration", "none"), ("cost", "bps_20")]
+    assert resolved().variants == {}
+
+
+ANYWHERE = sorted(name for name in (*CHOICES, *FLAGS, *WHOLE, *NUMBERS) if SETTINGS[name].layers == EVERY_LAYER)
+
+
+@given(layers=st.fixed_dictionaries({layer: st.sets(st.sampled_from(ANYWHERE), max_size=12) for layer in LAYERS}))
+def test_explicit_is_what_the_variant_or_the_run_set_and_nothing_else(layers):
+    # Every layer repeats the default, so that what resolves is always valid.
+    texts = {layer: {name: SETTINGS[name].default for name in names} for layer, names in layers.items()}
+    found = resolved(**texts)
+    for name in ANYWHERE:
+        holders = [layer for layer in LAYERS if name in layers[layer]]
+        assert found.layer(name) == (holders[-1] if holders else "default")
+        assert found.is_explicit(name) is bool(set(holders) & {"factor", "run"})
+
+
 def test_the_backtest_interval_divides_the_learning_interval():
     assert resolved(run={"CVN_BACKTEST_TIMEFRAME": "30m"}).text("CVN_TIMEFRAME") == "30m"
     assert "must divide" in refusal(run={"CVN_BACKTEST_TIMEFRAME": "1h"})
@@ -298,12 +581,15 @@ def test_as_of():
     ("key", "part", "low", "high"), [("CVN_SL_MULT", "SL", 0.1, 3.0), ("CVN_TP_MULT", "TP", 0.3, 5.0)]
 )
 def test_a_multiple_has_the_same_bounds_wherever_it_stands(key, part, low, high):
+    # The other barrier stands where neither bound of this one makes the target the nearer of the two.
+    other = {"CVN_TP_MULT": "5.0"} if part == "SL" else {"CVN_SL_MULT": "0.1"}
+
     def pte(value: float) -> str:
-        return {"SL": f"H4_SL{value}_TP2.0", "TP": f"H4_SL1.0_TP{value}"}[part]
+        return {"SL": f"H4_SL{value}_TP5.0", "TP": f"H4_SL0.1_TP{value}"}[part]
 
     for value in (low, high):
         assert str(resolved(run={"CVN_DEFAULT_PTE": pte(value)}).pte) == pte(value)
-        assert str(resolved(run={key: str(value)}).pte) == pte(value)
+        assert str(resolved(run={key: str(value), **other}).pte) == pte(value)
     for value in (round(low - 0.01, 2), round(high + 0.01, 2)):
         assert "CVN_DEFAULT_PTE=" in refusal(run={"CVN_DEFAULT_PTE": pte(value)})
         assert f"{key}=" in refusal(run={key: str(value)})
@@ -484,7 +770,7 @@ def test_no_number_outside_its_range_is_ever_accepted(name, text, layer):
         return
     assert type(value) is (int if isinstance(kind, setting_kinds.Whole) else float)
     assert kind.low <= value <= kind.high
-    assert read_value(name, found.text(name), Layer.RUN).text == found.text(name)
+    assert read_value(name, found.text(name), Layer(layer)).text == found.text(name)
 
 
 @given(
@@ -522,4 +808,4 @@ def test_settings_do_not_read_the_environment(module, monkeypatch):
 
 
 def test_every_key_is_documented_by_a_name_that_people_can_type():
-    assert all(re.fullmatch(r"CVN_[A-Z_]+", name) for name in SETTINGS)
+    assert all(re.fullmatch(r"CVN_[A-Z][A-Z0-9_]+", name) for name in SETTINGS)

@@ -10,10 +10,16 @@ from rich.markup import escape
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
 from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.commands.factors import print_warnings
 from cvntrade_assets.commands.progress import StageProgress
+from cvntrade_assets.commands.require_rollout import require_rollout
 from cvntrade_assets.commands.results import print_failures, print_results
 from cvntrade_assets.local.processes import StopRequested
+from cvntrade_assets.operations.factors import variant_tags
 from cvntrade_assets.operations.provenance import FORCE_TAG
+from cvntrade_assets.settings import Settings, SettingsError
+from resources.guardrail_log import Occasion
+from resources.run_settings import record_refusal
 
 GROUP_TAG = "cvntrade/group"
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
@@ -23,13 +29,14 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Request:
-    """What to backfill: a group or cryptos, which assets, and what the runs set."""
+    """What to backfill: a group or cryptos, which assets, what the runs set and which variants they are given."""
 
     group: str | None
     cryptos: Sequence[str]
     select: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
+    variants: Mapping[str, str] = field(default_factory=dict)
 
 
 def chosen_cryptos(connection: Connection, request: Request) -> tuple[str, ...]:
@@ -54,12 +61,26 @@ def chosen_cryptos(connection: Connection, request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(request.cryptos))
 
 
-def launch(connection: Connection, request: Request) -> tuple[str, tuple[str, ...], list[str]]:
+def resolve_or_record(connection: Connection, request: Request) -> Settings:
+    """The settings that the runs would have.
+
+    Raises:
+        CommandError: settings or variants are wrong; that is on record, and nothing else was touched.
+    """
+    began = time.perf_counter()
+    try:
+        return connection.resolve_settings(request.settings, request.variants)
+    except SettingsError as error:
+        occasion = Occasion(None, None, None, request.variants, "command")
+        seconds = time.perf_counter() - began
+        raise CommandError(record_refusal(connection.warehouse(), occasion, error, seconds)) from None
+
+
+def launch(connection: Connection, request: Request, settings: Settings) -> tuple[str, tuple[str, ...], list[str]]:
     """Start the backfill through Dagster; returns its id, its cryptos and its assets, upstream first."""
-    connection.resolve_settings(request.settings)
     cryptos = chosen_cryptos(connection, request)
     api = connection.api()
-    assets = api.assets()
+    assets = api.assets(on_demand=request.select is not None)
     if request.select:
         # Dagster's own selection syntax needs the graph, whose import is only paid for here.
         from cvntrade_assets.commands.selection import resolve_selection
@@ -68,11 +89,12 @@ def launch(connection: Connection, request: Request) -> tuple[str, tuple[str, ..
         assets = [name for name in assets if name in chosen]
     for crypto in cryptos:
         api.add_partition(crypto)
-    tags = {GROUP_TAG: request.group} if request.group else {}
+    tags = variant_tags(settings.variants) | ({GROUP_TAG: request.group} if request.group else {})
     if request.force:
         tags[FORCE_TAG] = "true"
     title = f"{request.group or ', '.join(cryptos)}: {request.select or 'all assets'}"
-    return api.launch_backfill(assets, cryptos, request.settings, tags, title), cryptos, assets
+    backfill_id = api.launch_backfill(assets, cryptos, request.settings, tags, title, settings.variants)
+    return backfill_id, cryptos, assets
 
 
 def follow(
@@ -93,8 +115,15 @@ def backfill(connection: Connection, request: Request, *, wait: bool, console: C
 
     Returns:
         0; 1 when a part of it failed; 130 when Ctrl-C ended the following, which the backfill survives.
+
+    Raises:
+        CommandError: settings or variants are wrong, or a factor lacks its rollout; that is on record, and nothing
+            else was touched.
     """
-    backfill_id, cryptos, assets = launch(connection, request)
+    settings = resolve_or_record(connection, request)
+    print_warnings(settings, console)
+    require_rollout(connection.warehouse(), settings)
+    backfill_id, cryptos, assets = launch(connection, request, settings)
     api = connection.api()
     link = f"{api.url}/runs/b/{backfill_id}"
     console.print(escape(f"Backfill {backfill_id} of {', '.join(cryptos)}: {link}"))

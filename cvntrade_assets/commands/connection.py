@@ -12,7 +12,8 @@ from cvntrade_assets.commands.dagster_api import DagsterApi
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.local.addresses import read_addresses
 from cvntrade_assets.local.options import home_folder
-from cvntrade_assets.settings import Settings, resolve
+from cvntrade_assets.operations.factors import resolve_run
+from cvntrade_assets.settings import Settings
 from resources.warehouse import Warehouse
 
 # What dagster.yaml reads.
@@ -65,9 +66,15 @@ class Connection:
         """The Dagster webserver."""
         return DagsterApi(self.ui_url)
 
-    def resolve_settings(self, run: Mapping[str, str]) -> Settings:
-        """The settings that a run with these `--set` values would have; SettingsError when one is wrong."""
-        return resolve(base_env=self.warehouse().base_env(), run=run, now=pd.Timestamp.now("UTC"))
+    def resolve_settings(self, run: Mapping[str, str], variants: Mapping[str, str] | None = None) -> Settings:
+        """The settings that a run with these `--set` values and variants would have; SettingsError when one is wrong.
+
+        Args:
+            run: What the run sets, key to text.
+            variants: The variant of every factor that the run is given.
+        """
+        now = pd.Timestamp.now("UTC")
+        return resolve_run(base_env=self.warehouse().base_env(), run=run, variants=variants, now=now)
 
 
 def connect() -> Connection:

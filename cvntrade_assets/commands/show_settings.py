@@ -4,12 +4,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cvntrade_assets.settings import HYPERPARAMETERS, Layer, Settings
+from cvntrade_assets.settings import EVERY_LAYER, HYPERPARAMETERS, Layer, Setting, Settings
 
 
 def show_settings(settings: Settings, console: Console) -> None:
     """Print a table of all settings by stage, then the hyperparameter family."""
-    table = Table("key", "value", "layer", "default", "expected", "meaning", title="Settings")
+    chosen = ", ".join(f"{factor}={variant}" for factor, variant in settings.variants.items())
+    title = f"Settings with {chosen}" if chosen else "Settings"
+    table = Table("key", "value", "layer", "default", "expected", "meaning", title=title)
+    table.columns[0].no_wrap = True
+    for column in table.columns:
+        column.overflow = "fold"
     stage = None
     for item in settings:
         if item.setting.stage != stage:
@@ -23,7 +28,7 @@ def show_settings(settings: Settings, console: Console) -> None:
             layer,
             escape(item.setting.default),
             escape(item.setting.kind.expected),
-            escape(item.setting.meaning),
+            escape(_meaning(item.setting)),
         )
     console.print(table)
     family = Table(
@@ -38,3 +43,7 @@ def show_settings(settings: Settings, console: Console) -> None:
                 escape(parameter.meaning + searched),
             )
     console.print(family)
+
+
+def _meaning(setting: Setting) -> str:
+    return setting.meaning if setting.layers == EVERY_LAYER else f"{setting.meaning}; set by {setting.set_by} only"
