@@ -1,28 +1,113 @@
-"""Dagster's PostgreSQL storage with a connection pool.
+"""Dagster's PostgreSQL storage with a connection pool, and with a mask before everything that it keeps.
 
 `dagster-postgres` opens a connection for every query except in the webserver: one `make run` of two cryptos
 opened 4,900, each a new server process and a password exchange, which cost more processor time than the
 training. Named in dagster.yaml, so every process of ours uses it.
+
+The mask stands where all of Dagster's records pass: between its storages and the database driver. Events with their
+logs, exceptions and metadata, runs, backfills, ticks and heartbeats are texts there, most of them JSON.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+import sqlalchemy as sa
+from dagster import DagsterRun
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import create_pg_engine, pg_url_from_config
+from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
+from dagster_postgres.utils import create_pg_connection, create_pg_engine, pg_url_from_config
+
+from cvntrade_assets.operations.masking import MASK, is_secret_name, looks_like_credential
+from resources.code_version import connection_name
+from resources.secrets import process_mask
+
+_HIDDEN: Mapping[str, Any] = {"__class__": "TextMetadataEntryData", "text": MASK}
+_HIDDEN_TITLE = "(masked)"
+
+
+class SecretInRunConfigError(ValueError):
+    """Run config that holds a secret: it would be stored and shown. The message says where, never what."""
+
+
+class _Masking:
+    """A SQL storage every engine of which masks what is sent to the database.
+
+    Dagster gives a storage another engine in the webserver, so the mask comes with being one's engine.
+    """
+
+    @property
+    def _engine(self) -> sa.Engine:
+        engine: sa.Engine = self.__dict__["engine"]
+        return engine
+
+    @_engine.setter
+    def _engine(self, engine: sa.Engine) -> None:
+        if not sa.event.contains(engine, "before_cursor_execute", _mask_parameters):
+            sa.event.listen(engine, "before_cursor_execute", _mask_parameters, retval=True)
+        self.__dict__["engine"] = engine
+
+
+class _EventLogStorage(_Masking, PostgresEventLogStorage):
+    """Events."""
+
+
+class _ScheduleStorage(_Masking, PostgresScheduleStorage):
+    """Schedules, sensors and their ticks."""
+
+
+class _RunStorage(_Masking, PostgresRunStorage):
+    """Runs and backfills; their tags are rows of a name and a value, masked here where the two are together."""
+
+    def _core_add_run(self, col_values: dict[str, Any], tags: Mapping[str, str]) -> None:
+        super()._core_add_run(col_values, process_mask().value(tags))
+
+    def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
+        """Store a new run, unless its config holds a secret.
+
+        Raises:
+            SecretInRunConfigError: it does. Masked, the run would do something else than was asked.
+        """
+        _refuse_secrets(dagster_run.run_config)
+        return super().add_run(dagster_run)
+
+    def add_run_tags(self, run_id: str, new_tags: Mapping[str, str]) -> None:
+        """Add or change tags."""
+        super().add_run_tags(run_id, process_mask().value(new_tags))
+
+    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        """Store a new backfill, unless the config of its runs holds a secret.
+
+        Raises:
+            SecretInRunConfigError: it does.
+        """
+        _refuse_secrets(partition_backfill.run_config or {})
+        super().add_backfill(_masked_backfill(partition_backfill))
+
+    def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        """Store a changed backfill."""
+        super().update_backfill(_masked_backfill(partition_backfill))
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """Run, event log and schedule storage over one pool.
+    """Run, event log and schedule storage over one pool and behind the mask.
 
     Configuration and tables are those of `DagsterPostgresStorage`. A pooled connection is tried before use, so a
     PostgreSQL that was restarted meanwhile is noticed and connected to again; the retries on connecting stay
     Dagster's.
     """
 
-    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None, **more: Any) -> None:
-        super().__init__(postgres_url, inst_data=inst_data, **more)
+    def __init__(
+        self, postgres_url: str, inst_data: ConfigurableClassData | None = None, should_autocreate_tables: bool = True
+    ) -> None:
+        self.postgres_url = postgres_url
+        self.should_autocreate_tables = should_autocreate_tables
+        self._inst_data = inst_data
         engine = create_pg_engine(
             postgres_url,
             isolation_level="AUTOCOMMIT",
@@ -30,7 +115,19 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             max_overflow=20,
             pool_pre_ping=True,
             pool_recycle=300,
+            # `cvntrade doctor` reads there which code each process runs.
+            connect_args={"application_name": connection_name()},
         )
+        with create_pg_connection(engine) as connection:
+            # Three servers start at once on an empty database; Dagster would have them all make its tables.
+            connection.execute(sa.text("select pg_advisory_lock(hashtext('dagster tables'))"))
+            try:
+                self._run_storage = _RunStorage(postgres_url, should_autocreate_tables)
+                self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables)
+                self._schedule_storage = _ScheduleStorage(postgres_url, should_autocreate_tables)
+            finally:
+                connection.execute(sa.text("select pg_advisory_unlock(hashtext('dagster tables'))"))
+        DagsterStorage.__init__(self)  # type: ignore[no-untyped-call, arg-type]
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine.dispose()
             storage._engine = engine
@@ -43,3 +140,84 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             inst_data=inst_data,
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
         )
+
+
+def _masked_backfill(backfill: PartitionBackfill) -> PartitionBackfill:
+    mask, title = process_mask(), backfill.title
+    if title is not None:
+        # Dagster allows no asterisk in a title, and could not read the backfill again.
+        title = mask.text(title).replace(MASK, _HIDDEN_TITLE)
+    return backfill._replace(tags=mask.value(backfill.tags), title=title)
+
+
+def masked_record(text: str) -> str:
+    """A text that Dagster stores, without secrets; JSON stays JSON of the same shape, unchanged when it had none."""
+    mask = process_mask().narrowed(text)
+    if mask is None:
+        return text
+    if text[:1] not in "{[":
+        return mask.text(text)
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return mask.text(text)
+    _hide_metadata(record)
+    masked = mask.value(record)
+    return text if masked == record else json.dumps(masked)
+
+
+def _hide_metadata(record: Any) -> None:
+    """Make a text of every metadata value whose name is that of a secret: a number has no masked form."""
+    if isinstance(record, list):
+        for item in record:
+            _hide_metadata(item)
+    elif isinstance(record, dict):
+        if is_secret_name(str(record.get("label", ""))) and "entry_data" in record:
+            record["entry_data"] = dict(_HIDDEN)
+        for name, item in record.items():
+            if is_secret_name(name) and isinstance(item, dict) and "Metadata" in str(item.get("__class__", "")):
+                record[name] = dict(_HIDDEN)
+            else:
+                _hide_metadata(item)
+
+
+def _mask_parameters(
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    """Mask every text that goes to the database; SQLAlchemy calls this before each statement."""
+    del connection, cursor, context, many
+    return statement, _masked_parameters(parameters)
+
+
+def _masked_parameters(parameters: Any) -> Any:
+    if isinstance(parameters, Mapping):
+        return {name: _masked_parameters(value) for name, value in parameters.items()}
+    if isinstance(parameters, list | tuple):
+        return type(parameters)(_masked_parameters(value) for value in parameters)
+    return masked_record(parameters) if isinstance(parameters, str) else parameters
+
+
+def _refuse_secrets(config: Mapping[str, Any]) -> None:
+    """Raise for a run config of which something would have to be masked."""
+    if places := list(_secret_places(config, process_mask().value(config))):
+        raise SecretInRunConfigError(
+            f"The run config holds what looks like a secret, at {', '.join(places)}; nothing was stored and nothing "
+            "runs. Secrets and addresses with a password belong in the environment of the processes, never in settings "
+            "or run config, which everybody can read: give the value without it."
+        )
+
+
+def _secret_places(given: Any, masked: Any, place: str = "") -> Iterable[str]:
+    """Where a config differs from its masked form, or looks like a credential."""
+    if isinstance(given, Mapping):
+        for name, item in given.items():
+            shown = process_mask().text(str(name))
+            if shown != name:
+                yield f"{place}{shown}"
+            else:
+                yield from _secret_places(item, masked[shown], f"{place}{shown}: ")
+    elif isinstance(given, list | tuple):
+        for item, other in zip(given, masked, strict=True):
+            yield from _secret_places(item, other, place)
+    elif given != masked or (isinstance(given, str) and looks_like_credential(given)):
+        yield place.removesuffix(": ")

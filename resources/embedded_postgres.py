@@ -50,6 +50,9 @@ SERVER_SETTINGS: Final[Mapping[str, str]] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
+    # A statement that failed holds its values, and so does the detail of the error: neither stands in the log.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0

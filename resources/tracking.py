@@ -13,6 +13,14 @@ from typing import Any
 
 import dagster as dg
 
+from cvntrade_assets.operations.masking import public_address
+from resources.secrets import process_mask
+
+
+def experiment_name(crypto: str) -> str:
+    """The MLflow experiment of a crypto."""
+    return f"cvntrade-{crypto}"
+
 
 class Tracking:
     """Logs parameters, metrics and files of one Dagster run to MLflow.
@@ -36,13 +44,13 @@ class Tracking:
         assert run is not None and self._context.run_id is not None
         crypto = run.tags["dagster/partition"]
         config = {
-            "experiment_name": f"cvntrade-{crypto}",
+            "experiment_name": experiment_name(crypto),
             "mlflow_tracking_uri": self._uri,
             "env": {},
             "extra_tags": {
                 "mlflow.runName": f"{crypto} {self._context.run_id[:8]}",
                 "crypto": crypto,
-                "dagster_run_url": f"{self._ui_url}/runs/{self._context.run_id}",
+                "dagster_run_url": f"{public_address(self._ui_url)}/runs/{self._context.run_id}",
             },
         }
         return MlFlow(self._context.replace_config(config))  # type: ignore[no-untyped-call]
@@ -54,7 +62,7 @@ class Tracking:
         tags: Mapping[str, str],
         files: Mapping[str, bytes],
     ) -> str:
-        """Log everything of one model and its report.
+        """Log everything of one model and its report, without secrets: who reads MLflow need not know them.
 
         Args:
             params: Settings and hyperparameters.
@@ -66,11 +74,12 @@ class Tracking:
             The run's place below MLflow's address, for `link`.
         """
         mlflow = self._mlflow
-        mlflow.log_params(dict(params))
+        mask = process_mask()
+        mlflow.log_params(mask.value(params))
         mlflow.log_metrics(dict(metrics))
-        mlflow.set_tags(dict(tags))
+        mlflow.set_tags(mask.value(tags))
         with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
+            for name, content in mask.value(files).items():
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
@@ -80,8 +89,8 @@ class Tracking:
         return f"experiments/{experiment}/runs/{run_id}"
 
     def link(self, place: str) -> str:
-        """Where a run is looked at, MLflow's address being what it is now."""
-        return f"{self._uri}/#/{place}"
+        """Where a run is looked at, MLflow's address being what it is now, without a user and password."""
+        return f"{public_address(self._uri)}/#/{place}"
 
     def end(self) -> None:
         """End the MLflow run, when one was started, as FAILED if a step of the Dagster run failed."""

@@ -1,14 +1,19 @@
-"""The webserver's and the daemon's first lines: import, wait for the code server, be Dagster's program.
+"""The first lines of Dagster's servers: import, wait for the code server, be Dagster's program.
 
 Importing takes seconds and so does the code server; this lets them do it at the same time. A Dagster process
 that finds no code server instead comes up without the location and looks again only after 10 to 60 s.
 
     python -m cvntrade_assets.local.launch webserver|daemon|shared-daemon CODE_SERVER_PORT ARGUMENT…
+    python -m cvntrade_assets.local.launch code-server ARGUMENT…
+
+Each keeps one connection to PostgreSQL open, which shows for as long as it lives which code it runs: of their own
+accord the code server and the webserver connect for moments only.
 
 A daemon first ends the runs that an earlier stack left behind. A shared daemon does not: its PostgreSQL may hold
 the runs of other stacks, and those look the same from here.
 """
 
+import os
 import socket
 import sys
 import time
@@ -21,12 +26,30 @@ BACKFILL_SECONDS = 2
 
 def main() -> None:
     """Become the program named by the first argument."""
+    if sys.argv[1] == "code-server":
+        _become("dagster", "api", "grpc", *sys.argv[2:])
+        _code_server()
+        return
     program, port, *arguments = sys.argv[1:]
-    sys.argv = [f"dagster-{program.removeprefix('shared-')}", *arguments]
+    _become(f"dagster-{program.removeprefix('shared-')}", *arguments)
     if program == "webserver":
         _webserver(int(port))
     else:
         _daemon(int(port), is_shared=program == "shared-daemon")
+
+
+def _become(*arguments: str) -> None:
+    """Take a program's command line, and say to PostgreSQL who this is, before any of its code is loaded."""
+    from resources.code_version import stay_visible
+
+    sys.argv = list(arguments)
+    stay_visible(os.environ["CVN_WAREHOUSE_URL"])
+
+
+def _code_server() -> None:
+    from dagster._cli import main as dagster
+
+    dagster()  # type: ignore[no-untyped-call]
 
 
 def _webserver(port: int) -> None:

@@ -1,7 +1,8 @@
 """A small supervisor: child processes with their logs, none of which outlives it.
 
 Every child leads a session of its own, so Ctrl-C reaches the supervisor alone, and ending a child's process
-group ends its children too. A guard process (guard.py) does the same when the supervisor is killed.
+group ends its children too. A guard process (guard.py) does the same when the supervisor is killed. What a child says
+reaches its log through a pump that masks secrets, and that ends when nobody is left to say anything.
 """
 
 import os
@@ -16,10 +17,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
+from resources.log_pump import LogPump
 from resources.orphans import end_with_parent
+from resources.secrets import learn_secrets
 
 GUARD = Path(__file__).with_name("guard.py")
 STOP_SECONDS = 10.0
+# How long what a child has said may take into its log.
+LOG_SECONDS = 5.0
 POLL_SECONDS = 0.05
 LOG_LINES = 15
 BACKGROUND_NICENESS = 5
@@ -59,6 +64,7 @@ class _Child:
     command: Command
     process: subprocess.Popen[bytes]
     log: Path
+    pump: LogPump
 
 
 class Supervisor:
@@ -97,18 +103,25 @@ class Supervisor:
         path = self._logs / f"{command.name}.log"
         if path.exists():
             path.replace(path.with_suffix(".log.1"))
-        with path.open("wb") as log:
+        path.touch()
+        # Its messages may stand in ours.
+        learn_secrets(command.environment)
+        pump = LogPump(path, command.environment)
+        try:
             process = subprocess.Popen(
                 list(command.arguments),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=pump.input,
                 stderr=subprocess.STDOUT,
                 cwd=command.folder,
                 env=dict(command.environment),
                 start_new_session=True,
                 preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one call into libc
             )
-        self._children[command.name] = _Child(command, process, path)
+        except BaseException:
+            pump.stop(LOG_SECONDS)
+            raise
+        self._children[command.name] = _Child(command, process, path, pump)
         self.watch(process.pid, command.stop_signal)
         if command.background:
             _give_way(process.pid)
@@ -131,6 +144,7 @@ class Supervisor:
         for child in self._children.values():
             code = child.process.poll()
             if code is not None:
+                child.pump.finish(LOG_SECONDS)
                 raise ProcessEndedError(
                     f"The {child.command.name} ended by itself ({_describe(code)}). The end of {child.log}:\n"
                     f"{_last_lines(child.log)}"
@@ -148,6 +162,7 @@ class Supervisor:
         for child in children:
             _send(child.process.pid, signal.SIGKILL)
             child.process.wait()
+            child.pump.stop(LOG_SECONDS)
             self.forget(child.process.pid)
             del self._children[child.command.name]
 

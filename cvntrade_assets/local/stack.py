@@ -209,7 +209,7 @@ class Stack:
     def _code_server_arguments(self) -> list[str]:
         where = ["--host", "127.0.0.1", "--port", str(self.addresses.code_server_port)]
         what = ["--module-name", self._options.definitions, "--location-name", "cvntrade"]
-        return ["-m", "dagster", "api", "grpc", *where, *what]
+        return ["-m", "cvntrade_assets.local.launch", "code-server", *where, *what]
 
     def _mlflow_arguments(self) -> list[str]:
         where = ["--host", "127.0.0.1", "--port", str(self.addresses.mlflow_port), "--workers", "1"]

@@ -12,6 +12,7 @@ import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 ROOT = Path(__file__).parent.parent.parent
+NOBODY = "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none"
 
 
 @pytest.mark.parametrize(("program", "status"), [("daemon", "FAILURE"), ("shared-daemon", "STARTED")])
@@ -29,7 +30,7 @@ def test_runs_of_an_earlier_stack_are_ended_unless_other_stacks_may_own_them(
         launched = subprocess.run(
             [sys.executable, "-m", "cvntrade_assets.local.launch", program, port, "--help"],
             cwd=ROOT,
-            env={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+            env={**os.environ, "DAGSTER_HOME": str(tmp_path), "CVN_WAREHOUSE_URL": NOBODY},
             capture_output=True,
             text=True,
             timeout=120,

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,26 @@ def test_the_log_of_the_start_before_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "speaker.log.1").read_text() == "first\n"
 
 
+def test_the_log_holds_no_secret_of_the_child_and_neither_do_its_last_words(tmp_path: Path) -> None:
+    leaking = command("leaking", "import os, sys; sys.exit('with ' + os.environ['CHILD_TOKEN'])", folder=tmp_path)
+    leaking = replace(leaking, environment={**leaking.environment, "CHILD_TOKEN": "child-canary"})
+    with Supervisor(tmp_path) as supervisor:
+        process = supervisor.start(leaking)
+        assert wait_until(lambda: not alive(process))
+        with pytest.raises(ProcessEndedError, match=r"with \*\*\*"):
+            supervisor.check()
+    assert (tmp_path / "leaking.log").read_text() == "with ***\n"
+
+
+def pumps(folder: Path) -> list[str]:
+    """The programs that write to logs in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            found.append((entry / "cmdline").read_bytes().decode(errors="replace"))
+    return [text for text in found if "log_pump" in text and str(folder) in text]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_block_once(number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -118,6 +140,7 @@ with stop_on_signals(), Supervisor(Path(sys.argv[1])) as supervisor:
     assert owner.stdout is not None
     child = int(owner.stdout.readline())
     below = grandchild(tmp_path / "parent.log")
+    assert len(pumps(tmp_path)) == 1
     owner.send_signal(number)
     owner.communicate()
-    assert wait_until(lambda: not alive(child) and not alive(below))
+    assert wait_until(lambda: not alive(child) and not alive(below) and not pumps(tmp_path))
