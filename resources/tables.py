@@ -1,4 +1,4 @@
-"""The operations schema: the tables of ours in PostgreSQL, as SQLAlchemy Core declarations.
+"""The operations schema: the tables and views of ours in PostgreSQL, as SQLAlchemy Core declarations.
 
 Migrations under `resources/migrations` create them; a test holds the two against each other.
 """
@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 METADATA = sa.MetaData()
+# Views are read like tables, and created by migrations alone.
+VIEWS = sa.MetaData()
 
 _NOW = sa.text("now()")
 
@@ -69,4 +71,173 @@ EXCHANGE_BANS = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
     comment="Until when an API host has banned this network address: no run calls it before.",
+)
+
+# Append-only: triggers refuse every UPDATE, DELETE and TRUNCATE, whoever asks.
+GUARDRAIL_EVALUATIONS = sa.Table(
+    "guardrail_evaluations",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("run_id", sa.Text),
+    sa.Column("session", sa.Text),
+    sa.Column("crypto", sa.Text),
+    sa.Column("factor", sa.Text),
+    sa.Column("variant", sa.Text),
+    sa.Column("guardrail", sa.Text, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("limit_value", sa.Double),
+    sa.Column("explicit", sa.Boolean, nullable=False),
+    sa.Column("layer", sa.Text, nullable=False),
+    sa.Column("override", sa.Boolean, nullable=False),
+    sa.Column("override_reason", sa.Text),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.CheckConstraint(
+        "verdict in ('passed', 'allowed', 'warned', 'overridden', 'blocked', 'critical', 'unknown')",
+        name="guardrail_evaluations_verdict",
+    ),
+    sa.CheckConstraint(
+        "source in ('check', 'command', 'settings', 'watch', 'rollout')", name="guardrail_evaluations_source"
+    ),
+    sa.CheckConstraint(
+        "override = (verdict = 'overridden') and override = (override_reason is not null)",
+        name="guardrail_evaluations_override",
+    ),
+    sa.Index("guardrail_evaluations_run", "run_id"),
+    sa.Index("guardrail_evaluations_session", "session"),
+    sa.Index("guardrail_evaluations_crypto", "crypto", "guardrail", "recorded_at"),
+    comment="Every evaluation of a guardrail; append-only. `seconds` is this row's share of what judging took.",
+)
+
+RESULTS = sa.Table(
+    "results",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("crypto", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("factor", sa.Text),
+    sa.Column("variant", sa.Text),
+    sa.Column("market", sa.Text, nullable=False),
+    sa.Column("report_version", sa.Text, nullable=False),
+    sa.Column("reused", sa.Boolean, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("threshold", sa.Double, nullable=False),
+    sa.Column("f1_buy", sa.Double, nullable=False),
+    sa.Column("baseline_f1_buy", sa.Double, nullable=False),
+    sa.Column("precision_buy", sa.Double),
+    sa.Column("recall_buy", sa.Double),
+    sa.Column("buy_rate", sa.Double, nullable=False),
+    sa.Column("predicted_buy_rate", sa.Double, nullable=False),
+    sa.Column("pr_auc", sa.Double),
+    sa.Column("pr_auc_chance", sa.Double),
+    sa.Column("brier_before", sa.Double, nullable=False),
+    sa.Column("brier_after", sa.Double, nullable=False),
+    sa.Column("brier_base_rate", sa.Double, nullable=False),
+    sa.Column("sortino", sa.Double),
+    sa.Column("override_reason", sa.Text),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.Index("results_session", "session"),
+    comment="What each run came to on the test slice of its crypto; sortino is NULL until a backtest tells.",
+)
+
+WATCHED_RUNS = sa.Table(
+    "watched_runs",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("crypto", sa.Text),
+    sa.Column("factor", sa.Text),
+    sa.Column("variant", sa.Text),
+    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("code", sa.Text),
+    sa.Column("started_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("training_began_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("ended_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.Index("watched_runs_session", "session"),
+    comment="How each run that the watch saw went: when it began, when it began to train, when and how it ended.",
+)
+
+ROLLOUT_GATES = sa.Table(
+    "rollout_gates",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("rollout", sa.Text, nullable=False),
+    sa.Column("factor", sa.Text, nullable=False),
+    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("crypto_group", sa.Text, nullable=False),
+    sa.Column("passed", sa.Boolean, nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
+    sa.Column("runs", JSONB, nullable=False),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.CheckConstraint("stage in ('preflight', 'canary', 'full')", name="rollout_gates_stage"),
+    sa.Index("rollout_gates_factor", "factor", "definition"),
+    comment="The verdict of every gate of every staged rollout; append-only.",
+)
+
+BASE_ENV_HISTORY = sa.Table(
+    "base_env_history",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("old_value", sa.Text),
+    sa.Column("new_value", sa.Text),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    comment="Every change of base_env, written by a trigger so that no door goes around it; append-only.",
+)
+
+RUN_RESULTS = sa.Table(
+    "run_results",
+    VIEWS,
+    *(sa.Column(column.name, column.type) for column in RESULTS.columns),
+    sa.Column("preflight_samples", sa.Integer),
+    sa.Column("preflight_features", sa.Integer),
+    sa.Column("preflight_memory_gb", sa.REAL),
+    sa.Column("guardrail_slow_run", sa.Boolean),
+    sa.Column("guardrail_slow_reason", sa.Text),
+    sa.Column("guardrail_explicit", sa.Boolean),
+    sa.Column("guardrail_override", sa.Boolean),
+    sa.Column("guardrail_override_reason", sa.Text),
+)
+
+GUARDRAIL_SESSIONS = sa.Table(
+    "guardrail_sessions",
+    VIEWS,
+    sa.Column("session", sa.Text),
+    sa.Column("started_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("runs", sa.BigInteger),
+    sa.Column("trained_runs", sa.BigInteger),
+    sa.Column("run_seconds", sa.Double),
+    sa.Column("blocks", sa.BigInteger),
+    sa.Column("flags", sa.BigInteger),
+    sa.Column("overrides", sa.BigInteger),
+    sa.Column("guardrail_seconds", sa.Double),
+    sa.Column("measured", sa.Boolean),
+)
+
+GUARDRAIL_PAYOFF = sa.Table(
+    "guardrail_payoff",
+    VIEWS,
+    sa.Column("sessions", sa.BigInteger),
+    sa.Column("runs", sa.BigInteger),
+    sa.Column("trained_runs", sa.BigInteger),
+    sa.Column("unjudged_runs", sa.BigInteger),
+    sa.Column("first_started_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("last_seen_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("wasted_runs", sa.BigInteger),
+    sa.Column("wasted_runs_per_month", sa.Double),
+    sa.Column("median_seconds_to_detect", sa.Double),
+    sa.Column("blocks", sa.BigInteger),
+    sa.Column("false_positives", sa.BigInteger),
+    sa.Column("false_positive_rate", sa.Double),
+    sa.Column("run_seconds", sa.Double),
+    sa.Column("guardrail_seconds", sa.Double),
+    sa.Column("overhead", sa.Double),
 )

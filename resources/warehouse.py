@@ -13,6 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from cvntrade_assets.market.history import MonthRecord
+from cvntrade_assets.operations.masking import Mask
+from cvntrade_assets.settings import SettingsError
+from resources.code_version import connection_name
+from resources.secrets import process_mask
 from resources.tables import ARCHIVE_FILES, ARTIFACT_VERSIONS, BASE_ENV, EXCHANGE_BANS, UNIVERSES
 
 # What the manual lists (its section 11), quoted in USDC as production trades them.
@@ -23,6 +27,10 @@ FIRST_UNIVERSES: Mapping[str, tuple[str, ...]] = {
 _GROUP = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _CRYPTO = re.compile(r"[A-Z0-9]{5,20}")
 _UNDEFINED_TABLE = "42P01"
+# Until the transaction ends: what the trigger on base_env writes beside a change.
+_TELL_TRIGGER = sa.text(
+    "select set_config('cvntrade.author', :author, true), set_config('cvntrade.reason', :reason, true)"
+)
 
 
 class WarehouseError(RuntimeError):
@@ -52,7 +60,8 @@ class Warehouse:
 
     @cached_property
     def _engine(self) -> sa.Engine:
-        return sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        named = {"connect_timeout": 10, "application_name": connection_name()}
+        return sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args=named)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -77,6 +86,11 @@ class Warehouse:
                 f"({str(error.orig).strip().splitlines()[0]}); nothing was written. "
                 "Run `cvntrade up` or the migrations, then run again."
             ) from None
+
+    @property
+    def address(self) -> sa.URL:
+        """Where it is; the text form hides the password."""
+        return self._url
 
     @property
     def _where(self) -> str:
@@ -147,9 +161,19 @@ class Warehouse:
         with self.begin() as connection:
             return {row.key: row.value for row in connection.execute(sa.select(BASE_ENV))}
 
-    def set_base_env(self, values: Mapping[str, str | None], author: str) -> None:
-        """Set the given keys (None removes one), in one transaction. Values must have been validated."""
+    def set_base_env(self, values: Mapping[str, str | None], author: str, reason: str | None = None) -> None:
+        """Set the given keys (None removes one), in one transaction. Values must have been validated.
+
+        What changes is written to `base_env_history` by a trigger, with the author and the reason given here.
+
+        Raises:
+            SettingsError: a value holds a secret; nothing is written.
+        """
+        mask = process_mask()
+        _refuse_secrets(values, mask)
+        author = mask.value(author)
         with self.begin() as connection:
+            connection.execute(_TELL_TRIGGER, {"author": author, "reason": mask.text(reason or "")})
             for key, value in values.items():
                 if value is None:
                     connection.execute(sa.delete(BASE_ENV).where(BASE_ENV.c.key == key))
@@ -227,6 +251,16 @@ def _read_address(text: str) -> sa.URL:
     if url is not None and url.drivername == "postgresql+psycopg2" and _is_whole(url):
         return url
     raise WarehouseError("CVN_WAREHOUSE_URL is not postgresql+psycopg2://user:…@host:port/database")
+
+
+def _refuse_secrets(values: Mapping[str, str | None], mask: Mask) -> None:
+    """Settings are shown to everybody and kept for ever, and a masked one would be another setting."""
+    holding = [key for key, value in values.items() if value is not None and mask.value(value, key) != value]
+    if holding:
+        raise SettingsError(
+            f"{', '.join(holding)}: the value holds a secret, and settings are shown and recorded. Secrets belong in "
+            "the environment."
+        )
 
 
 def _is_whole(url: sa.URL) -> bool:

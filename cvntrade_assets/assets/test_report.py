@@ -12,6 +12,8 @@ from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.market.candles import timeframe_delta
 from resources.artifacts import Artifact
 from resources.codecs import StoredCalibration, StoredModel, StoredReport
+from resources.guardrail_log import session_of
+from resources.results import ResultOf, record_result
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.report import TestReport
@@ -28,6 +30,25 @@ def show_report(stored: StoredReport, summary: Summary, stage: Stage) -> Mapping
     return {"plots": dg.MetadataValue.md("\n\n".join(rows)), "mlflow": dg.MetadataValue.url(link)}
 
 
+def record_report(said: Summary, stage: Stage) -> None:
+    """One row of results per run and crypto, also when the run found nothing changed."""
+    run, settings = stage.context.run, stage.settings
+    record_result(
+        stage.resources.warehouse,
+        ResultOf(
+            run_id=run.run_id,
+            crypto=stage.crypto,
+            session=session_of(run.run_id, run.tags),
+            variants=settings.variants,
+            market=settings.text("CVN_MARKET"),
+            report_version=said["version"],
+            reused=said["reused"],
+            override_reason=settings.override_reason,
+        ),
+        said,
+    )
+
+
 @stage(
     settings=("CVN_TIMEFRAME", "CVN_DEFAULT_PTE", "CVN_SEED"),
     code_version="1",
@@ -35,6 +56,7 @@ def show_report(stored: StoredReport, summary: Summary, stage: Stage) -> Mapping
     owner="ml-owner",
     kinds={"scikitlearn", "matplotlib", "mlflow"},
     show=show_report,
+    record=record_report,
 )
 def test_report(
     stage: Stage,

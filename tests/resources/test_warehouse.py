@@ -20,8 +20,10 @@ from services import create_database
 
 import resources.warehouse
 from cvntrade_assets.market.history import MonthRecord
+from cvntrade_assets.settings import SettingsError
 from resources.embedded_postgres import EmbeddedPostgres, free_port
-from resources.tables import METADATA
+from resources.secrets import learn_secrets
+from resources.tables import METADATA, VIEWS
 from resources.warehouse import (
     FIRST_UNIVERSES,
     UniverseNameError,
@@ -108,6 +110,48 @@ def test_the_migrated_tables_are_the_declared_ones(warehouse):
             declared = {item.name for item in table.constraints if isinstance(item, sa.CheckConstraint)}
             assert {item["name"] for item in inspector.get_check_constraints(name)} == declared
             assert inspector.get_pk_constraint(name)["constrained_columns"] == [item.name for item in table.primary_key]
+
+
+def test_the_migrated_views_are_the_declared_ones(warehouse):
+    with warehouse.begin() as connection:
+        inspector = sa.inspect(connection)
+        assert set(inspector.get_view_names()) == set(VIEWS.tables)
+        for name, view in VIEWS.tables.items():
+            found = [(column["name"], str(column["type"])) for column in inspector.get_columns(name)]
+            assert found == [(column.name, spelt(column.type, connection)) for column in view.columns], name
+
+
+def spelt(kind: sa.types.TypeEngine, connection: sa.Connection) -> str:
+    """A type as PostgreSQL's catalogue spells it: two names of one type are one type."""
+    declared = kind.compile(connection.dialect)
+    catalogue = connection.scalar(sa.text("select format_type(to_regtype(:name), null)"), {"name": declared})
+    same = {"double precision": "DOUBLE PRECISION", "timestamp with time zone": "TIMESTAMP"}
+    return same.get(catalogue, catalogue.upper())
+
+
+def test_every_migration_leaves_nothing_of_its_own_behind(empty_url):
+    with closing(Warehouse(empty_url)) as warehouse:
+        alembic(warehouse, command.upgrade, "0001")
+        before = made_by_us(warehouse)
+        alembic(warehouse, command.upgrade, "0002")
+        assert made_by_us(warehouse) > before
+        alembic(warehouse, command.downgrade, "0001")
+        assert made_by_us(warehouse) == before
+        warehouse.set_base_env({"CVN_SEED": "1"}, "ann")
+        assert warehouse.base_env() == {"CVN_SEED": "1"}
+        alembic(warehouse, command.upgrade, "0002")
+        assert warehouse.base_env() == {"CVN_SEED": "1"}
+
+
+def made_by_us(warehouse: Warehouse) -> set[tuple[str, str]]:
+    """Tables, views, indexes and sequences, functions, triggers."""
+    query = """
+        select 'relation', relname::text from pg_class where relnamespace = 'public'::regnamespace
+        union select 'function', proname::text from pg_proc where pronamespace = 'public'::regnamespace
+        union select 'trigger', tgname::text from pg_trigger where not tgisinternal
+    """
+    with warehouse.begin() as connection:
+        return {(kind, name) for kind, name in connection.execute(sa.text(query))}
 
 
 def test_there_is_one_newest_migration():
@@ -209,6 +253,66 @@ def test_base_env_is_set_whole_or_not_at_all(fresh):
     with pytest.raises(sa.exc.IntegrityError):
         fresh.set_base_env({"CVN_SEED": "1"}, None)  # type: ignore[arg-type]
     assert fresh.base_env() == {}
+
+
+def history_of(warehouse: Warehouse) -> list[tuple[str | None, ...]]:
+    with warehouse.begin() as connection:
+        query = sa.text("select key, old_value, new_value, author, reason from base_env_history order by id")
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def test_every_change_of_base_env_is_on_record(fresh):
+    fresh.set_base_env({"CVN_SEED": "1", "CVN_MAX_FEATURES": "30"}, "ann", "a first look")
+    fresh.set_base_env({"CVN_SEED": "1", "CVN_MAX_FEATURES": "40"}, "bob")
+    fresh.set_base_env({"CVN_SEED": None, "CVN_NEVER_SET": None}, "cid", "back to the default")
+    assert history_of(fresh) == [
+        ("CVN_SEED", None, "1", "ann", "a first look"),
+        ("CVN_MAX_FEATURES", None, "30", "ann", "a first look"),
+        ("CVN_MAX_FEATURES", "30", "40", "bob", None),
+        ("CVN_SEED", "1", None, "cid", "back to the default"),
+    ]
+
+
+def test_a_change_by_hand_is_on_record_too(fresh):
+    fresh.set_base_env({"CVN_SEED": "1"}, "ann", "a first look")
+    with fresh.begin() as connection:
+        connection.execute(sa.text("insert into base_env (key, value, updated_by) values ('CVN_MARKET', 'x', 'eve')"))
+        connection.execute(sa.text("update base_env set value = '2', updated_by = 'eve' where key = 'CVN_SEED'"))
+        connection.execute(sa.text("update base_env set key = 'CVN_SEEDS' where key = 'CVN_SEED'"))
+        connection.execute(sa.text("delete from base_env where key = 'CVN_MARKET'"))
+        user = connection.scalar(sa.text("select session_user"))
+    assert history_of(fresh)[1:] == [
+        ("CVN_MARKET", None, "x", "eve", None),
+        ("CVN_SEED", "1", "2", "eve", None),
+        ("CVN_SEED", "2", None, user, None),
+        ("CVN_SEEDS", None, "2", "eve", None),
+        ("CVN_MARKET", "x", None, user, None),
+    ], "author and reason of the transaction before are forgotten"
+
+
+def test_base_env_cannot_be_emptied_without_a_trace(fresh):
+    fresh.set_base_env({"CVN_SEED": "1"}, "ann")
+    with pytest.raises(sa.exc.IntegrityError, match="base_env is not truncated"), fresh.begin() as connection:
+        connection.execute(sa.text("truncate base_env"))
+    assert fresh.base_env() == {"CVN_SEED": "1"}
+
+
+def test_a_change_that_is_rolled_back_is_not_on_record(fresh):
+    with pytest.raises(ValueError, match="NUL"):
+        fresh.set_base_env({"CVN_SEED": "1", "CVN_MARKET": "a text that PostgreSQL cannot hold: \x00"}, "ann")
+    assert history_of(fresh) == []
+
+
+def test_no_secret_becomes_a_setting_or_a_reason(fresh):
+    learn_secrets({"EXCHANGE_API_SECRET": SECRET})
+    with pytest.raises(SettingsError, match="CVN_BINANCE_ARCHIVE_URL: the value holds a secret") as caught:
+        fresh.set_base_env({"CVN_SEED": "1", "CVN_BINANCE_ARCHIVE_URL": f"/archive/{SECRET}"}, "ann")
+    assert SECRET not in str(caught.value)
+    assert fresh.base_env() == {}
+    fresh.set_base_env({"CVN_SEED": "1"}, f"ann {SECRET}", f"because {SECRET} said so")
+    assert history_of(fresh) == [("CVN_SEED", None, "1", "ann ***", "because *** said so")]
+    with fresh.begin() as connection:
+        assert connection.scalar(sa.text("select updated_by from base_env")) == "ann ***"
 
 
 # Archive months
