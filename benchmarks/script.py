@@ -7,8 +7,14 @@ import sys
 
 import pandas as pd
 
-from cvntrade_assets.assets.hyperparameters import fixed_hyperparameters, loss, search_space
-from cvntrade_assets.assets.training_set import cusum_mode, embargo, slice_fractions
+from cvntrade_assets.learning.from_settings import (
+    cusum_mode,
+    embargo,
+    fixed_hyperparameters,
+    loss,
+    search_space,
+    slice_fractions,
+)
 from cvntrade_assets.learning.report import TestReport
 from cvntrade_assets.market.candles import timeframe_delta
 from cvntrade_assets.settings import Settings, resolve
@@ -63,14 +69,16 @@ def run_script(crypto: str, settings: Settings) -> TestReport:
         embargo=embargo(settings),
         seed=seed,
     )
+    kept = train.targets.loc[ready.features.index]
     fixed = fixed_hyperparameters(settings)
     rounds, patience = int(fixed.pop("num_boost_round")), int(fixed.pop("early_stopping_rounds"))
     tuned = tune(
         ready.features,
         ready.labels,
         ready.weights,
-        train.targets["label"],
-        *spans,
+        kept["label"],
+        kept["entry_time"],
+        kept["exit_time"],
         n_trials=settings.whole("CVN_DEFAULT_N_TRIALS"),
         n_folds=folds,
         objective=settings.choice("CVN_HPO_OBJECTIVE"),
@@ -93,6 +101,7 @@ def run_script(crypto: str, settings: Settings) -> TestReport:
         rounds=rounds,
         early_stopping_rounds=patience,
         objective=loss(settings).objective,
+        focal_gamma=loss(settings).focal_gamma,
         seed=seed,
     )
     frozen = calibrate(

@@ -6,7 +6,7 @@ rerun finds the version in the store and reuses it without loading anything.
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,20 @@ import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.operations.fitness import unfit_reasons
+from cvntrade_assets.operations.guardrails import PREFLIGHT
+from cvntrade_assets.operations.preflight import judge_stored, refusal_told
 from cvntrade_assets.operations.provenance import FORCE_TAG, FORCED, Provenance
+from cvntrade_assets.operations.rollout import ROLLOUT_TAG, RolloutStage, read_tag
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
 from resources.artifacts import Artifact
 from resources.gate import GateClosedError
+from resources.guardrail_log import Occasion, is_judged, record_evaluations, session_of
 from resources.io_manager import Draft
+from resources.rollouts import standing
+
+# The metadata entry of a stage that the chain leaves out.
+ON_DEMAND = "on_demand"
 
 RESOURCES = frozenset({"run_settings", "warehouse", "tracking", "io_manager"})
 
@@ -79,6 +87,8 @@ def stage(
     kinds: set[str],
     source: bool = False,
     show: Callable[[Any, Summary, Stage], Mapping[str, Any]] | None = None,
+    record: Callable[[Summary, Stage], None] | None = None,
+    on_demand: bool = False,
 ) -> Callable[[Callable[..., Made]], dg.AssetsDefinition]:
     """Turn `function(stage, **inputs) -> Made` into a partitioned asset named after it.
 
@@ -90,6 +100,8 @@ def stage(
         kinds: Tags that the UI draws.
         source: The function reads the outside world: it always runs, and its `content` decides the version.
         show: Metadata for the UI that is drawn from the value (plots), on fresh and on reused versions alike.
+        on_demand: The chain leaves it out: it runs when it is asked for by name.
+        record: Called with everything the asset says of itself once its version stands in the store, fresh or reused.
     """
 
     def decorate(function: Callable[..., Made]) -> dg.AssetsDefinition:
@@ -105,14 +117,22 @@ def stage(
             owners=[f"team:{owner}"],
             kinds=kinds,
             description=inspect.getdoc(function),
-            metadata={"settings": list(settings), "source": source},
+            metadata={
+                "settings": list(settings),
+                "source": source,
+                **({ON_DEMAND: True} if on_demand else {}),
+            },
             required_resource_keys=set(RESOURCES),
             io_manager_key="io_manager",
             output_required=True,
         )
-        def compute(context: dg.AssetExecutionContext, **loaded: Artifact[Any]) -> dg.MaterializeResult[Any]:
+        def compute(context: dg.AssetExecutionContext, **loaded: Artifact[Any]) -> Iterator[dg.MaterializeResult[Any]]:
             here = Stage(context, name, context.partition_key, context.resources.run_settings, loaded)
-            return _run(here, function, _Plan(settings, code_version, source, show))
+            result = _run(here, function, _Plan(settings, code_version, source, show))
+            yield result
+            if record is not None:
+                # Dagster has stored what was yielded: nothing is recorded of a version that does not exist.
+                record(_plain(result), here)
 
         return compute
 
@@ -130,6 +150,7 @@ class _Plan:
 def _run(here: Stage, function: Callable[..., Made], plan: _Plan) -> dg.MaterializeResult[Any]:
     started = time.perf_counter()
     _refuse_unfit_inputs(here)
+    _refuse_blocked_training(here)
     made = function(here, **here.inputs) if plan.source else None
     provenance = _provenance(here, plan, made)
     existing = _reusable(here, provenance.version)
@@ -164,13 +185,50 @@ def _refuse_unfit_inputs(here: Stage) -> None:
         )
 
 
+def _refuse_blocked_training(here: Stage) -> None:
+    """Refuse a training set that another run was allowed to use, and this one is not: the choice was not its own.
+
+    What is found goes on record when the run's own preflight has not put it there: a run of a part of the chain is
+    allowed or overridden no less than a whole one.
+
+    Raises:
+        dg.Failure: names every guardrail that blocks, why and what to do; on record, and never retried.
+    """
+    training = here.inputs.get("training_set")
+    if training is None:
+        return
+    began, settings, run, warehouse = time.perf_counter(), here.settings, here.context.run, here.resources.warehouse
+    prepared = here.inputs.get("label_pipeline")
+    fitted_rows = None if prepared is None else int(prepared.manifest.summary["rows"])
+    rollout = standing(warehouse, settings.variants, _rollout_tag(here))
+    judged = judge_stored(training.manifest.summary, settings, rollout, fitted_rows)
+    stopping = [each for each in judged if each.stops]
+    new = stopping if is_judged(warehouse, run.run_id, here.crypto) else judged
+    occasion = Occasion(run.run_id, here.crypto, session_of(run.run_id, run.tags), settings.variants, "check")
+    record_evaluations(warehouse, occasion, new, time.perf_counter() - began)
+    refusal = refusal_told(training.version, stopping)
+    if refusal is not None:
+        raise dg.Failure(f"{here.asset} of {here.crypto} refuses its inputs: {refusal}.", allow_retries=False)
+
+
+def _rollout_tag(here: Stage) -> str | None:
+    """The run's place in a rollout; a rollout's preflight ends at the training set and opens nothing beyond it."""
+    tag = here.context.run.tags.get(ROLLOUT_TAG)
+    place = read_tag(tag)
+    return None if place is not None and place[1] is RolloutStage.PREFLIGHT else tag
+
+
 def _reusable(here: Stage, version: str) -> Artifact[Any] | None:
-    """The stored version, unless a check refused it: then it is removed, and computed again."""
+    """The stored version, unless a check refused it: then it is removed, and computed again.
+
+    What preflight refused is kept: it judges a run's choice and not the files, and judges them again in this run.
+    """
     io_manager = here.resources.io_manager
     found: Artifact[Any] | None = io_manager.store.find(here.asset, here.crypto, version)
     if found is None:
         return None
-    failed = io_manager.gate(here.context.instance).failed(here.asset, here.crypto, found.fingerprint)
+    verdicts = io_manager.gate(here.context.instance).failed(here.asset, here.crypto, found.fingerprint)
+    failed = [verdict for verdict in verdicts if verdict.check not in PREFLIGHT]
     if not failed:
         return found
     reasons = "; ".join(f"{verdict.check}: {verdict.reason}" for verdict in failed)
@@ -226,6 +284,11 @@ def _result(
         metadata={key: _typed(item) for key, item in metadata.items()},
         tags={"cvntrade/market": provenance.market},
     )
+
+
+def _plain(result: dg.MaterializeResult[Any]) -> Summary:
+    said = result.metadata or {}
+    return {name: entry.value for name, entry in said.items() if isinstance(entry, dg.MetadataValue)}
 
 
 def _typed(value: Any) -> dg.MetadataValue[Any]:

@@ -1,25 +1,18 @@
 """Training set: features beside labels, in four slices of time."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
+from cvntrade_assets.learning.from_settings import SLICE_SETTINGS, cusum_mode, embargo, slice_fractions
 from cvntrade_assets.market.history import CandleHistory
-from cvntrade_assets.settings import Settings
 from resources.artifacts import Artifact
 
-if TYPE_CHECKING:
-    from cvntrade_assets.learning.splits import SliceFractions
-    from cvntrade_assets.learning.training_set import CusumMode
-
 CUSUM_SETTINGS = ("CVN_CUSUM_TRAINING_ENABLED", "CVN_CUSUM_FILTER_MODE", "CVN_CUSUM_THRESHOLD_H")
-SLICE_SETTINGS = ("CVN_SLICE_TRAIN", "CVN_SLICE_VALIDATION", "CVN_SLICE_CALIBRATION", "CVN_SLICE_TEST")
 
 
 @stage(
     settings=(*CUSUM_SETTINGS, *SLICE_SETTINGS, "CVN_UNIQUENESS_WEIGHTS", "CVN_EMBARGO_HOURS"),
-    code_version="1",
+    code_version="2",
     group="learning",
     owner="ml-owner",
     kinds={"numba", "parquet"},
@@ -54,26 +47,10 @@ def training_set(
     buy_rates = (result.targets["label"] == 1).groupby(result.targets["slice"], observed=True).mean()
     summary = {
         **span_summary(result.targets.index),
+        "candles": len(traded),
+        "offered_features": result.features.shape[1],
         "cusum_events": len(events),
         **{f"{name}_rows": int(counts[name]) for name in counts.index},
         **{f"{name}_buy_rate": float(buy_rates[name]) for name in buy_rates.index},
     }
     return Made(result, summary)
-
-
-def cusum_mode(settings: Settings) -> "CusumMode":
-    """`off`, or which candles of the training slice the CUSUM filter keeps."""
-    mode: CusumMode = settings.choice("CVN_CUSUM_FILTER_MODE")
-    return mode if settings.flag("CVN_CUSUM_TRAINING_ENABLED") else "off"
-
-
-def slice_fractions(settings: Settings) -> "SliceFractions":
-    """The four shares of the timeline."""
-    from cvntrade_assets.learning.splits import SliceFractions
-
-    return SliceFractions(*(settings.number(name) for name in SLICE_SETTINGS))
-
-
-def embargo(settings: Settings) -> pd.Timedelta:
-    """Time left out after every boundary."""
-    return pd.Timedelta(hours=settings.number("CVN_EMBARGO_HOURS"))

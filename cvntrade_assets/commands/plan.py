@@ -1,6 +1,7 @@
 """`cvntrade plan`: what a backfill would run for every crypto, and why, without running anything."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from rich.table import Table
 
 from asset_checks.contracts import BLOCKING_CHECKS
 from cvntrade_assets.commands.connection import Connection
+from cvntrade_assets.commands.selection import stage_keys
 from cvntrade_assets.definitions import defs
 from cvntrade_assets.market.candles import last_closed_open, timeframe_delta
+from cvntrade_assets.operations.guardrails import PREFLIGHT
 from cvntrade_assets.operations.planning import Action, Current, StageFacts, Step, plan_crypto
+from cvntrade_assets.operations.preflight import refusal_told, refusals
 from cvntrade_assets.operations.provenance import Provenance
+from cvntrade_assets.operations.rollout import RolloutStanding
 from cvntrade_assets.settings import Settings
 from resources.gate import Gate, GateClosedError
+from resources.rollouts import standing
 
 _COLOURS = {Action.CURRENT: "green", Action.REFUSED: "red"}
 
@@ -39,20 +45,24 @@ def plan(
         settings: What the runs would resolve.
         force: Recompute although nothing changed.
     """
-    facts = [stage for stage in stage_facts() if chosen is None or stage.name in chosen]
+    facts = [stage for stage in stage_facts(on_demand=chosen is not None) if chosen is None or stage.name in chosen]
     newest = {stage.name: _newest(stage, settings) for stage in facts if stage.source}
+    rollout = standing(connection.warehouse(), settings.variants, None)
+    plans = {}
     with dg.DagsterInstance.get() as instance:
         gate = Gate(instance, BLOCKING_CHECKS)
-        return {
-            crypto: plan_crypto(facts, _current(connection, gate, crypto), settings, newest, force=force)
-            for crypto in cryptos
-        }
+        for crypto in cryptos:
+            current = _current(connection, gate, crypto)
+            if "training_set" in current:
+                current["training_set"] = _judged(current["training_set"], settings, rollout)
+            plans[crypto] = plan_crypto(facts, current, settings, newest, force=force)
+    return plans
 
 
-def stage_facts() -> list[StageFacts]:
-    """What the graph declares of every asset, upstream first."""
+def stage_facts(*, on_demand: bool = False) -> list[StageFacts]:
+    """What the graph declares of every stage, upstream first; with those that only run when asked for, if wanted."""
     graph = defs.resolve_asset_graph()
-    nodes = [graph.get(key) for key in graph.toposorted_asset_keys]
+    nodes = [graph.get(key) for key in stage_keys(on_demand=on_demand)]
     return [
         StageFacts(
             node.key.to_user_string(),
@@ -108,8 +118,15 @@ def _described(gate: Gate, asset: str, crypto: str, record: Mapping[str, Any]) -
         pd.Timestamp(until) if until else None,
         closed,
         # The event log is asked again only where the gate is closed.
-        closed is not None and bool(gate.failed(asset, crypto, fingerprint)),
+        closed is not None and any(each.check not in PREFLIGHT for each in gate.failed(asset, crypto, fingerprint)),
+        summary=manifest["summary"],
     )
+
+
+def _judged(training_set: Current, settings: Settings, rollout: RolloutStanding) -> Current:
+    """What preflight would say of a stored training set in a run with these settings."""
+    stopping = refusals(training_set.summary, settings, rollout)
+    return replace(training_set, blocked_because=refusal_told(training_set.version, stopping))
 
 
 def _closed(gate: Gate, asset: str, crypto: str, version: str, fingerprint: str) -> str | None:

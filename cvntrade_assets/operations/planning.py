@@ -1,8 +1,9 @@
 """What would run for one crypto and why: missing, stale or forced, worked out from versions, running nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import pandas as pd
 
@@ -41,7 +42,10 @@ class Current:
         provenance: What it was made of.
         data_until: Open time of its newest candle, for a source.
         closed_because: Why the gate refuses it; None when it is open.
-        failed: Whether that is because a check failed on it, and not because one has not judged it yet.
+        failed: Whether that is because a check failed on its files, so that they are computed again; what preflight
+            refused, or no check has judged yet, is only judged again.
+        blocked_because: Why a run with these settings may not go on from it, whatever the gate says; None when it may.
+        summary: The plain numbers and texts that are kept with it.
     """
 
     version: str
@@ -49,6 +53,8 @@ class Current:
     data_until: pd.Timestamp | None
     closed_because: str | None
     failed: bool = False
+    blocked_because: str | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,9 @@ def _refusal(
     reasons += [f"its input {name} was never built and is not selected" for name in kept if name not in current]
     there = {name: current[name] for name in kept if name in current}
     reasons += [found.closed_because for found in there.values() if found.closed_because]
+    # What the run reuses is judged again by its own settings, and what they block stops it there.
+    reused = [name for name in stage.inputs if name in current and (name in kept or _is_reused(name, steps))]
+    reasons += [reason for name in reused if (reason := current[name].blocked_because)]
     provenances = {name: found.provenance for name, found in there.items()}
     versions = {name: predicted.get(name) for name in stage.inputs}
     return "; ".join(reasons + unfit_reasons(provenances, versions, settings)) or None
@@ -114,6 +123,10 @@ def _refusal(
 
 def _is_refused(name: str, steps: Mapping[str, Step]) -> bool:
     return name in steps and steps[name].action is Action.REFUSED
+
+
+def _is_reused(name: str, steps: Mapping[str, Step]) -> bool:
+    return name in steps and steps[name].action is Action.CURRENT
 
 
 def _plan_stage(

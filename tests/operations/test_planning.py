@@ -304,3 +304,29 @@ def test_planning_changes_nothing_that_it_was_given():
     before = dict(current)
     plan(current, settings(CVN_MARKET="simulated"))
     assert current == before
+
+
+def blocked(current: Mapping[str, Current]) -> dict[str, Current]:
+    """A store whose training set this run may not go on from."""
+    why = "training_set is blocked under the settings of this run (rows_within_limit: 28,000 training rows)"
+    return {**current, "training_set": replace(current["training_set"], blocked_because=why)}
+
+
+def test_a_training_set_that_the_runs_settings_block_is_refused_as_an_input() -> None:
+    steps = {step.asset: step for step in plan(blocked(built()), stages=[s for s in STAGES if s.name == "model"])}
+    assert steps["model"].action is Action.REFUSED
+    assert "rows_within_limit: 28,000 training rows" in steps["model"].reason
+
+
+def test_a_blocked_training_set_that_is_reused_stops_what_is_downstream_of_it() -> None:
+    steps = {step.asset: step for step in plan(blocked(built()))}
+    assert steps["training_set"].action is Action.CURRENT
+    assert steps["feature_selection"].action is Action.REFUSED
+    assert "rows_within_limit: 28,000 training rows" in steps["feature_selection"].reason
+    assert steps["test_report"].action is Action.REFUSED
+
+
+def test_a_blocked_training_set_that_is_built_anew_blocks_nothing_yet() -> None:
+    steps = {step.asset: step for step in plan(blocked(built()), settings(CVN_CUSUM_THRESHOLD_H="2"))}
+    assert steps["training_set"].action is Action.STALE
+    assert Action.REFUSED not in {step.action for step in steps.values()}
