@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
-from cvntrade_assets.assets.training_set import embargo
+from cvntrade_assets.learning.from_settings import embargo
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def feature_selection(stage: Stage, training_set: Artifact["TrainingSet"]) -> Ma
 
     settings = stage.settings
     train = training_set.load().slice("train")
+    pulse = Pulse(stage.heartbeat)
     chosen = select_features(
         train,
         settings.whole("CVN_MAX_FEATURES"),
         settings.whole("CVN_SEED"),
         settings.whole("CVN_DEFAULT_N_FOLDS"),
         embargo(settings),
+        on_fold=lambda done, folds: pulse(f"feature selection: fold {done} of {folds} scored"),
     )
     ranked = chosen.scores[chosen.scores["kept"]].sort_values("score", ascending=False)
     return Made(

@@ -4,16 +4,15 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.meanwhile import import_meanwhile
+from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
-from cvntrade_assets.assets.training_set import embargo
-from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter, Settings
+from cvntrade_assets.learning.from_settings import embargo, fixed_hyperparameters, loss, search_space
+from cvntrade_assets.settings import HYPERPARAMETERS
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
-    from cvntrade_assets.learning.boosting import Loss
     from cvntrade_assets.learning.label_pipeline import PreparedLabels
     from cvntrade_assets.learning.training_set import TrainingSet
-    from cvntrade_assets.learning.tuning import SearchRange
 
 # The declared ranges decide what tuning finds: other ranges, another code version.
 _RANGES = hashlib.sha256(repr(HYPERPARAMETERS["XGBOOST"]).encode()).hexdigest()[:8]
@@ -52,6 +51,7 @@ def hyperparameters(
     settings, prepared = stage.settings, label_pipeline.load()
     targets = training_set.load().targets.loc[prepared.features.index]
     fixed = fixed_hyperparameters(settings)
+    pulse = Pulse(stage.heartbeat)
     result = tune(
         prepared.features,
         prepared.labels,
@@ -71,6 +71,9 @@ def hyperparameters(
         workers=settings.whole("CVN_TUNING_WORKERS"),
         embargo=embargo(settings),
         on_trial=lambda done, total, best: stage.heartbeat(f"tuning: trial {done} of {total}, best score {best:.4f}"),
+        on_fold=lambda done, total, fold, folds: pulse(
+            f"tuning: {done} of {total} trials, then fold {fold} of {folds}"
+        ),
     )
     summary = {
         **span_summary(prepared.features.index),
@@ -82,42 +85,9 @@ def hyperparameters(
     return Made(result, summary)
 
 
-def search_space(settings: Settings) -> dict[str, "SearchRange"]:
-    """The declared ranges of what is searched and not pinned."""
-    from cvntrade_assets.learning.tuning import SearchRange
-
-    pinned = settings.pinned()
-    return {
-        item.name: SearchRange(item.low, item.high, item.log, item.integer)
-        for item in HYPERPARAMETERS["XGBOOST"]
-        if item.searched and item.name not in pinned
-    }
-
-
-def fixed_hyperparameters(settings: Settings) -> dict[str, float | int]:
-    """Pinned values, and the defaults of those that are never searched."""
-    fixed = {item.name: _default(item) for item in HYPERPARAMETERS["XGBOOST"] if not item.searched}
-    return fixed | settings.pinned()
-
-
-def loss(settings: Settings) -> "Loss":
-    """What every fit minimises: softmax for three classes, the focal loss when asked for, else the logistic loss."""
-    from cvntrade_assets.learning.boosting import Loss
-
-    if not settings.flag("CVN_BINARY_CLASSIFICATION"):
-        return Loss("softprob")
-    if settings.flag("CVN_FOCAL_LOSS"):
-        return Loss("focal", settings.number("CVN_FOCAL_GAMMA"))
-    return Loss("logistic")
-
-
 def _tree_parameters(fixed: dict[str, float | int]) -> dict[str, float | int]:
     """Those that XGBoost takes as parameters; the others bound how long it trains."""
     return {name: value for name, value in fixed.items() if name not in ("num_boost_round", "early_stopping_rounds")}
-
-
-def _default(item: Hyperparameter) -> float | int:
-    return int(item.default) if item.integer else item.default
 
 
 def _plain(value: object) -> object:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
-from cvntrade_assets.assets.training_set import embargo
+from cvntrade_assets.learning.from_settings import embargo
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def label_pipeline(
         n_folds=settings.whole("CVN_DEFAULT_N_FOLDS"),
         embargo=embargo(settings),
         seed=settings.whole("CVN_SEED"),
+        on_fold=lambda done, folds: stage.heartbeat(f"cleanlab: fold {done} of {folds} judged"),
     )
     return Made(
         prepared,

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from cvntrade_assets.assets.hyperparameters import LOSS_SETTINGS, fixed_hyperparameters, loss
+from cvntrade_assets.assets.hyperparameters import LOSS_SETTINGS
+from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
+from cvntrade_assets.learning.from_settings import fixed_hyperparameters, loss
 from resources.artifacts import Artifact
 from resources.codecs import StoredModel
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.tuning import TuningResult
 
 _REFERENCE_ROWS = 256
-_HEARTBEAT_ROUNDS = 50
 
 
 @stage(
@@ -40,6 +41,7 @@ def model(
     valid = training_set.load().slice("validation")
     valid_features = valid.features[list(prepared.features.columns)]
     fixed, chosen_loss = fixed_hyperparameters(settings), loss(settings)
+    rounds, pulse = int(fixed["num_boost_round"]), Pulse(stage.heartbeat)
     trained = train_model(
         prepared.features,
         prepared.labels,
@@ -47,15 +49,13 @@ def model(
         valid_features,
         valid.targets["label"],
         params=hyperparameters.load().params,
-        rounds=int(fixed["num_boost_round"]),
+        rounds=rounds,
         early_stopping_rounds=int(fixed["early_stopping_rounds"]),
         objective=chosen_loss.objective,
         focal_gamma=chosen_loss.focal_gamma,
         seed=settings.whole("CVN_SEED"),
-        on_round=lambda index, value: (
-            stage.heartbeat(f"training: round {index}, validation loss {value:.5f}")
-            if index % _HEARTBEAT_ROUNDS == 0
-            else None
+        on_round=lambda index, value: pulse(
+            f"training: round {index + 1} of at most {rounds}, validation loss {value:.5f}"
         ),
     )
     reference = valid_features.iloc[:_REFERENCE_ROWS]

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,11 +62,23 @@ class HeldOut:
     rounds: int
 
 
-class FoldFitter:
-    """Fits candidates; builds each fold's matrices once, since binning costs as much as several trees."""
+class Rounds(Protocol):
+    """A number in memory that a search shares with its workers: it moves while any of them boosts."""
 
-    def __init__(self, data: FoldData) -> None:
+    value: int
+
+
+class FoldFitter:
+    """Fits candidates; builds each fold's matrices once, since binning costs as much as several trees.
+
+    Args:
+        data: what every fit shares.
+        on_round: called after each round of every fit.
+    """
+
+    def __init__(self, data: FoldData, on_round: Callable[[], None]) -> None:
         self._data = data
+        self._on_round = on_round
         self._matrices: dict[int, tuple[xgb.DMatrix, xgb.DMatrix]] = {}
 
     def fit(self, candidate: Params, fold: int) -> HeldOut:
@@ -84,6 +97,7 @@ class FoldFitter:
             early_stopping_rounds=data.early_stopping_rounds,
             seed=data.seed,
             class_shares=None if shares is None else shares[data.folds[fold][0]],
+            on_round=lambda index, value: self._on_round(),  # noqa: ARG005
         )
         scores = predict_buy(fitted.booster, held_out, data.loss.objective)
         return HeldOut(scores, fitted.best_iteration + 1)
@@ -104,7 +118,7 @@ _FITTER: dict[str, FoldFitter] = {}
 """This worker's fitter, under one key: a worker serves one search."""
 
 
-def start_worker(data: FoldData) -> None:
+def start_worker(data: FoldData, rounds: Rounds) -> None:
     """Initialise a worker process: receive the data, load XGBoost, and end when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
@@ -113,7 +127,11 @@ def start_worker(data: FoldData) -> None:
     sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
     import xgboost  # noqa: F401
 
-    _FITTER["fitter"] = FoldFitter(data)
+    def count() -> None:
+        # Without a lock: an increment that is lost to another worker's does no harm, the number has moved.
+        rounds.value += 1
+
+    _FITTER["fitter"] = FoldFitter(data, count)
 
 
 def fit_in_worker(candidate: Params, fold: int) -> HeldOut:

@@ -4,6 +4,7 @@ Both touch the training slice only. Frames, series, index, column order and type
 twice a step that turned a DataFrame into an array broke the training behind it (incidents 17.1 and 17.2).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -17,6 +18,7 @@ from cvntrade_assets.learning.splits import Fold, purged_folds
 
 Smoothing: TypeAlias = Literal["none", "mild", "aggressive"]
 Cleanlab: TypeAlias = Literal["off", "filter", "reweight"]
+OnFold: TypeAlias = Callable[[int, int], None]
 
 BUY_SMOOTHING = MappingProxyType({"none": 0.0, "mild": 0.1, "aggressive": 0.3})
 """How much of a BUY label is taken away. Only BUY: a target that was hit by luck is the label that costs
@@ -79,6 +81,7 @@ def prepare_labels(
     n_folds: int,
     embargo: pd.Timedelta,
     seed: int,
+    on_fold: OnFold | None = None,
 ) -> PreparedLabels:
     """Find suspect labels of the training slice, then smooth BUY.
 
@@ -101,6 +104,7 @@ def prepare_labels(
         n_folds: purged folds, at least 2.
         embargo: left out after each held-out block.
         seed: of the judging model.
+        on_fold: called after each fold that was judged, with (folds judged, n_folds).
 
     Returns:
         The prepared rows. With `none` and `off` the very objects that came in.
@@ -114,7 +118,7 @@ def prepare_labels(
     suspects = pd.Series(False, index=labels.index, name="suspect")
     if cleanlab != "off":
         folds = purged_folds(entry_time, exit_time, n_folds, embargo)
-        probabilities = out_of_sample_probabilities(features, labels, weights, folds=folds, seed=seed)
+        probabilities = out_of_sample_probabilities(features, labels, weights, folds=folds, seed=seed, on_fold=on_fold)
         suspects[:] = find_suspects(labels, probabilities, class_cap)
     if cleanlab == "filter":
         kept = ~suspects.to_numpy()
@@ -147,7 +151,13 @@ def smooth_buy(labels: pd.Series, epsilon: float, *, binary: bool) -> pd.Series 
 
 
 def out_of_sample_probabilities(
-    features: pd.DataFrame, labels: pd.Series, weights: pd.Series, *, folds: list[Fold], seed: int
+    features: pd.DataFrame,
+    labels: pd.Series,
+    weights: pd.Series,
+    *,
+    folds: list[Fold],
+    seed: int,
+    on_fold: OnFold | None = None,
 ) -> pd.DataFrame:
     """Class probabilities of each row from a model that was trained without it and its neighbours in time.
 
@@ -157,6 +167,7 @@ def out_of_sample_probabilities(
         weights: positive.
         folds: from `purged_folds`; together they hold out every row once.
         seed: of the model.
+        on_fold: called after each fold with (folds judged, folds).
 
     Returns:
         float64, one column per class that occurs, in ascending order, the index of `labels`.
@@ -166,7 +177,7 @@ def out_of_sample_probabilities(
     """
     classes, numbers = np.unique(labels.to_numpy(), return_inverse=True)
     probabilities = np.full((len(labels), classes.size), np.nan)
-    for fold in folds:
+    for judged, fold in enumerate(folds, 1):
         if np.unique(numbers[fold.train]).size < classes.size:
             raise LabelPipelineError(
                 f"A purged fold trains on {np.unique(numbers[fold.train]).size} of the {classes.size} "
@@ -174,6 +185,8 @@ def out_of_sample_probabilities(
             )
         train = features.iloc[fold.train], numbers[fold.train], weights.iloc[fold.train]
         probabilities[fold.held_out] = _judge(*train, features.iloc[fold.held_out], seed=seed)
+        if on_fold is not None:
+            on_fold(judged, len(folds))
     if np.isnan(probabilities).any():
         raise LabelPipelineError(
             f"{int(np.isnan(probabilities).any(axis=1).sum())} rows are held out by no fold; expected each once."

@@ -1,6 +1,8 @@
 """Choosing the features a model sees, from the train slice alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 
 from cvntrade_assets.learning.splits import Fold, purged_folds
 from cvntrade_assets.learning.training_set import TrainingSet
+
+OnFold: TypeAlias = Callable[[int, int], None]
 
 # Two features whose ranks agree beyond this tell a tree the same thing.
 DUPLICATE = 0.98
@@ -46,7 +50,12 @@ class FeatureSelection:
 
 
 def select_features(
-    training: TrainingSet, max_features: int, seed: int, n_folds: int, embargo: pd.Timedelta
+    training: TrainingSet,
+    max_features: int,
+    seed: int,
+    n_folds: int,
+    embargo: pd.Timedelta,
+    on_fold: OnFold | None = None,
 ) -> FeatureSelection:
     """Keep at most ``max_features`` features: no constant, no near-duplicate, the most useful to small trees.
 
@@ -61,6 +70,7 @@ def select_features(
         seed: Seed of the trees' row and column sampling.
         n_folds: Number of purged folds.
         embargo: Embargo of the folds.
+        on_fold: Called after each fold with (folds scored, n_folds).
 
     Returns:
         The selection; with ``max_features`` at or above the number of candidates, all of them.
@@ -81,7 +91,7 @@ def select_features(
     reasons |= {i: f"near-duplicate of {features.columns[of]}" for i, of in duplicates.items()}
     candidates = np.array([i for i in alive if i not in duplicates])
     folds = purged_folds(training.targets["entry_time"], training.targets["exit_time"], n_folds, embargo)
-    gains = _mean_gain(training, candidates, folds, seed)
+    gains = _mean_gain(training, candidates, folds, seed, on_fold)
     ranked = candidates[np.argsort(-gains, kind="stable")]
     reasons |= {int(i): f"not among the {max_features} best" for i in ranked[max_features:]}
     scores = np.full(features.shape[1], np.nan)
@@ -127,16 +137,22 @@ def _duplicates(
 
 
 def _mean_gain(
-    training: TrainingSet, candidates: NDArray[np.intp], folds: list[Fold], seed: int
+    training: TrainingSet,
+    candidates: NDArray[np.intp],
+    folds: list[Fold],
+    seed: int,
+    on_fold: OnFold | None,
 ) -> NDArray[np.float64]:
     """Mean over the folds of each candidate's share of the total gain."""
     values = training.features.to_numpy()[:, candidates]
     classes, target = np.unique(training.targets["label"].to_numpy(), return_inverse=True)
     weight = training.targets["weight"].to_numpy()
-    shares = [
-        _gain_shares(values[fold.train], target[fold.train], weight[fold.train], len(classes), seed + number)
-        for number, fold in enumerate(folds)
-    ]
+    shares = []
+    for number, fold in enumerate(folds):
+        rows = (values[fold.train], target[fold.train], weight[fold.train])
+        shares.append(_gain_shares(*rows, len(classes), seed + number))
+        if on_fold is not None:
+            on_fold(number + 1, len(folds))
     mean: NDArray[np.float64] = np.mean(shares, axis=0)
     return mean
 

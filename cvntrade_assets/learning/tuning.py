@@ -8,8 +8,9 @@ nothing else.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from ctypes import c_uint64
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -24,6 +25,7 @@ from cvntrade_assets.learning.fold_fits import (
     FoldData,
     FoldFitter,
     HeldOut,
+    Rounds,
     fit_in_worker,
     start_worker,
     worker_ready,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 TuningObjective: TypeAlias = Literal["precision_recall_auc", "f1_binary"]
 OnTrial: TypeAlias = Callable[[int, int, float], None]
+OnFold: TypeAlias = Callable[[int, int, int, int], None]
 Fit: TypeAlias = Callable[[], HeldOut]
 
 STARTUP_TRIALS = 10
@@ -49,6 +52,9 @@ Fixed, whatever the number of workers, so that TPE knows the same past at each q
 trials. With three folds it keeps up to fifteen processes busy. Larger means more proposals made without
 their neighbours' results.
 """
+
+LOOK_SECONDS = 5.0
+"""How often a search that waits for its workers looks whether they still boost."""
 
 
 class TuningError(ValueError):
@@ -107,6 +113,7 @@ def tune(
     workers: int,
     embargo: pd.Timedelta,
     on_trial: OnTrial | None = None,
+    on_fold: OnFold | None = None,
 ) -> TuningResult:
     """Search the space on purged folds of the training slice.
 
@@ -136,6 +143,9 @@ def tune(
             threads, and a child forked beside them hangs (incident 17.5).
         embargo: left out after each held-out block.
         on_trial: called here, in order, after each trial with (trials done, n_trials, best score so far).
+        on_fold: called here with (trials done, n_trials, fold, n_folds), folds from 1, after each fold of the next
+            trial, and again and again while its rounds are boosted: it says that the search is alive, and falls
+            silent when every worker hangs.
 
     Returns:
         The best trial (the earliest of equals) and the table of all.
@@ -166,8 +176,9 @@ def tune(
         seed=seed,
     )
     judge = _Judge(objective, _held_out_buys(hard_y, data))
-    with _fits(data, workers) as fit:
-        log = _search(fit, judge, search_space, seed=seed, n_trials=n_trials, on_trial=on_trial)
+    place = _Place(n_trials, n_folds, on_fold)
+    with _fits(data, workers, place.moved) as fit:
+        log = _search(fit, judge, search_space, place, seed=seed, n_trials=n_trials, on_trial=on_trial)
     best = max(log, key=lambda trial: trial.score)
     return TuningResult({**fixed, **best.params}, best.score, _table(log), time.perf_counter() - started)
 
@@ -183,6 +194,31 @@ class _Trial:
     @property
     def score(self) -> float:
         return float(np.mean(self.fold_scores))
+
+
+@dataclass
+class _Place:
+    """Where a search is: trials done, and the fold of the next one that it waits for."""
+
+    n_trials: int
+    n_folds: int
+    on_fold: OnFold | None
+    done: int = 0
+    fold: int = 0
+
+    def moved(self) -> None:
+        """Say that work goes on here."""
+        if self.on_fold is not None:
+            self.on_fold(self.done, self.n_trials, self.fold + 1, self.n_folds)
+
+    def results(self, fits: list[Fit]) -> list[HeldOut]:
+        """What the fits of the next trial give, in the order of the folds."""
+        held_out = []
+        for self.fold, result in enumerate(fits):
+            held_out.append(result())
+            self.moved()
+        self.done += 1
+        return held_out
 
 
 @dataclass(frozen=True)
@@ -219,6 +255,7 @@ def _search(
     fit: Callable[[Params, int], Fit],
     judge: _Judge,
     space: Mapping[str, SearchRange],
+    place: _Place,
     *,
     seed: int,
     n_trials: int,
@@ -235,7 +272,7 @@ def _search(
         if asked < IN_FLIGHT - 1 or not pending:
             continue
         trial, fits = pending.popleft()
-        held_out = [result() for result in fits]
+        held_out = place.results(fits)
         kept = float(np.mean([fold.rounds for fold in held_out]))
         done = _Trial(dict(trial.params), judge.scores(held_out), kept)
         study.tell(trial, done.score)
@@ -246,19 +283,34 @@ def _search(
 
 
 @contextmanager
-def _fits(data: FoldData, workers: int) -> Iterator[Callable[[Params, int], Fit]]:
-    """A way to start a fit and to wait for it: in this process when `workers` is 1, else in spawned ones."""
+def _fits(data: FoldData, workers: int, on_round: Callable[[], None]) -> Iterator[Callable[[Params, int], Fit]]:
+    """A way to start a fit and to wait for it: in this process when `workers` is 1, else in spawned ones.
+
+    `on_round` is called here while rounds are boosted, for spawned processes now and then.
+    """
     if workers == 1:
-        fitter = FoldFitter(data)
+        fitter = FoldFitter(data, on_round)
         yield lambda candidate, fold: partial(fitter.fit, candidate, fold)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker, initargs=(data,))
+    spawn = get_context("spawn")
+    rounds = spawn.RawValue(c_uint64, 0)
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=start_worker, initargs=(data, rounds))
     try:
         for _ in range(workers):  # Start them all now: they load XGBoost while this process loads Optuna.
             pool.submit(worker_ready)
-        yield lambda candidate, fold: pool.submit(fit_in_worker, candidate, fold).result
+        yield lambda candidate, fold: partial(_wait_for, pool.submit(fit_in_worker, candidate, fold), rounds, on_round)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _wait_for(fit: Future[HeldOut], rounds: Rounds, on_round: Callable[[], None]) -> HeldOut:
+    """The result of a fit in a worker; `on_round` is called each time the workers have moved meanwhile."""
+    seen = rounds.value
+    while not wait((fit,), LOOK_SECONDS).done:
+        if rounds.value != seen:
+            seen = rounds.value
+            on_round()
+    return fit.result()
 
 
 def _study(seed: int) -> "optuna.Study":

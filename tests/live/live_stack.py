@@ -113,9 +113,17 @@ def processes_of(home: Path) -> dict[int, str]:
 
 
 class LiveStack:
-    """`cvntrade up --no-run` on a folder of its own."""
+    """`cvntrade up --no-run` on a folder of its own.
 
-    def __init__(self) -> None:
+    Args:
+        program: What Python runs to bring it up.
+        environment: Variables beside those that every stack gets.
+    """
+
+    def __init__(
+        self, program: Iterable[str] = ("-m", "cvntrade_assets", "up", "--no-run"), **environment: str
+    ) -> None:
+        self.program = tuple(program)
         # Not pytest's folder: only root may enter that one, and as root the server runs as somebody else.
         self.home = Path(tempfile.mkdtemp(prefix="cvntrade-live-"))
         self.home.chmod(0o755)
@@ -124,7 +132,9 @@ class LiveStack:
         self.environment = clean_environment(
             CVN_HOME=str(self.home),
             CVN_UI_PORT=str(free_port()),
+            CVN_MLFLOW_PORT=str(free_port()),
             DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS="1",
+            **environment,
         )
 
     def __enter__(self) -> Self:
@@ -144,7 +154,7 @@ class LiveStack:
     def start(self) -> None:
         """Bring everything up and wait for it."""
         with self.log.open("wb") as log:
-            arguments = [sys.executable, "-m", "cvntrade_assets", "up", "--no-run"]
+            arguments = [sys.executable, *self.program]
             self.process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self.environment
             )
