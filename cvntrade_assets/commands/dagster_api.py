@@ -1,5 +1,6 @@
 """The few GraphQL calls to the Dagster webserver that the commands need."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -8,9 +9,12 @@ from typing import Any
 import httpx
 
 from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.operations.masking import public_address
 
 LOCATION = "cvntrade"
 REPOSITORY = "__repository__"
+_RUN_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+_POLL_SECONDS = 0.5
 
 _LAUNCH = """
 mutation($params: LaunchBackfillParams!) {
@@ -22,6 +26,29 @@ mutation($params: LaunchBackfillParams!) {
     ... on PartitionSetNotFoundError { message }
     ... on PartitionKeysNotFoundError { message }
     ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+
+_LAUNCH_RUN = """
+mutation($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on UnauthorizedError { message }
+    ... on PipelineNotFoundError { message }
+    ... on InvalidSubsetError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+
+_RUN = """
+query($id: ID!) {
+  runOrError(runId: $id) {
+    __typename
+    ... on Run { status }
+    ... on RunNotFoundError { message }
+    ... on PythonError { message }
   }
 }"""
 
@@ -51,7 +78,7 @@ query($id: String!, $tags: [ExecutionTag!]!) {
   }
 }"""
 
-_ASSETS = "query { assetNodes { assetKey { path } dependencyKeys { path } } }"
+_ASSETS = "query { assetNodes { assetKey { path } dependencyKeys { path } metadataEntries { label } } }"
 
 _RESULTS = """
 query($keys: [AssetKeyInput!]!, $partitions: [String!]!) {
@@ -64,6 +91,33 @@ query($keys: [AssetKeyInput!]!, $partitions: [String!]!) {
         ... on IntMetadataEntry { intValue }
         ... on FloatMetadataEntry { floatValue }
         ... on TextMetadataEntry { text }
+      }
+    }
+  }
+}"""
+
+_STATUS = """
+query($id: ID!) {
+  runOrError(runId: $id) {
+    __typename
+    ... on Run { status }
+    ... on RunNotFoundError { message }
+    ... on PythonError { message }
+  }
+}"""
+
+_TERMINATE = """
+mutation($ids: [String!]!, $policy: TerminateRunPolicy) {
+  terminateRuns(runIds: $ids, terminatePolicy: $policy) {
+    __typename
+    ... on PythonError { message }
+    ... on TerminateRunsResult {
+      terminateRunResults {
+        __typename
+        ... on TerminateRunFailure { message }
+        ... on RunNotFoundError { message }
+        ... on UnauthorizedError { message }
+        ... on PythonError { message }
       }
     }
   }
@@ -106,10 +160,13 @@ class DagsterApi:
 
     Args:
         url: The webserver's address, such as http://127.0.0.1:3000.
+
+    Attributes:
+        url: The same without a user and password, for links that are shown.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = public_address(url)
         self._client = httpx.Client(base_url=url, timeout=60.0, trust_env=False)
 
     def launch_backfill(
@@ -119,6 +176,7 @@ class DagsterApi:
         settings: Mapping[str, str],
         tags: Mapping[str, str],
         title: str,
+        variants: Mapping[str, str] | None = None,
     ) -> str:
         """Start a backfill of the assets for the cryptos, one run a crypto; returns its id."""
         params: dict[str, Any] = {
@@ -127,16 +185,72 @@ class DagsterApi:
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
             "title": title,
         }
-        if settings:
-            params["runConfigData"] = {"resources": {"run_settings": {"config": {"settings": dict(settings)}}}}
+        if settings or variants:
+            params["runConfigData"] = run_config(settings, variants or {})
         answer = self._ask(_LAUNCH, {"params": params})["launchPartitionBackfill"]
         if answer["__typename"] != "LaunchBackfillSuccess":
             raise CommandError(f"Dagster refused the backfill: {_message(answer)}")
         return str(answer["backfillId"])
 
-    def assets(self) -> list[str]:
-        """Every asset, upstream first."""
-        nodes = self._ask(_ASSETS, {})["assetNodes"]
+    def launch_run(
+        self,
+        job: str,
+        assets: Sequence[str],
+        checks: Mapping[str, Sequence[str]],
+        config: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
+        """Start one run of a job; returns its id.
+
+        Args:
+            job: The job's name.
+            assets: Which of its assets.
+            checks: Which checks of each asset.
+            config: The run config.
+            tags: The run's tags; `dagster/partition` says which partition.
+        """
+        selector = {
+            "repositoryName": REPOSITORY,
+            "repositoryLocationName": LOCATION,
+            "jobName": job,
+            "assetSelection": [{"path": [name]} for name in assets],
+            "assetCheckSelection": [
+                {"assetKey": {"path": [asset]}, "name": name} for asset, names in checks.items() for name in names
+            ],
+        }
+        params = {
+            "selector": selector,
+            "runConfigData": dict(config),
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }
+        answer = self._ask(_LAUNCH_RUN, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise CommandError(f"Dagster refused a run of job {job}: {_message(answer)}")
+        return str(answer["run"]["runId"])
+
+    def wait_for_run(self, run_id: str) -> str:
+        """The status that a run ends with."""
+        while True:
+            found = self._ask(_RUN, {"id": run_id})["runOrError"]
+            if found["__typename"] != "Run":
+                raise CommandError(f"run {run_id} cannot be read: {_message(found)}")
+            if found["status"] in _RUN_ENDED:
+                return str(found["status"])
+            time.sleep(_POLL_SECONDS)
+
+    def assets(self, *, on_demand: bool = False) -> list[str]:
+        """Every stage of the chain, upstream first: the assets that declare which settings they use.
+
+        Args:
+            on_demand: With those that only run when asked for.
+        """
+        found = self._ask(_ASSETS, {})["assetNodes"]
+        labels = [{entry["label"] for entry in node["metadataEntries"]} for node in found]
+        nodes = [
+            node
+            for node, said in zip(found, labels, strict=True)
+            if "settings" in said and (on_demand or "on_demand" not in said)
+        ]
         graph = {node["assetKey"]["path"][-1]: {key["path"][-1] for key in node["dependencyKeys"]} for node in nodes}
         return list(TopologicalSorter(graph).static_order())
 
@@ -154,6 +268,25 @@ class DagsterApi:
         if found["__typename"] != "PartitionBackfill" or runs["__typename"] != "Runs":
             raise CommandError(f"backfill {backfill_id} cannot be read: {_message(found)} {_message(runs)}")
         return BackfillState(found["status"], (found["error"] or {}).get("message"), runs["results"])
+
+    def run_status(self, run_id: str) -> str:
+        """A run's status, as Dagster names it."""
+        found = self._ask(_STATUS, {"id": run_id})["runOrError"]
+        if found["__typename"] != "Run":
+            raise CommandError(f"run {run_id} cannot be read: {_message(found)}")
+        return str(found["status"])
+
+    def terminate(self, run_ids: Sequence[str], *, force: bool) -> None:
+        """Ask runs to end; with `force`, record them as cancelled at once, whether or not somebody was left to ask."""
+        policy = "MARK_AS_CANCELED_IMMEDIATELY" if force else "SAFE_TERMINATE"
+        answer = self._ask(_TERMINATE, {"ids": list(run_ids), "policy": policy})["terminateRuns"]
+        results = answer.get("terminateRunResults", [answer])
+        refused = [_message(result) for result in results if result["__typename"] != "TerminateRunSuccess"]
+        if refused:
+            raise CommandError(
+                f"Dagster did not end every run: {'; '.join(refused)}. When nobody is left to ask, "
+                "`cvntrade stop --force RUN_ID` records a run as cancelled."
+            )
 
     def latest_metadata(self, assets: Sequence[str], cryptos: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
         """The plain metadata of every (asset, crypto)'s newest materialization."""
@@ -201,6 +334,12 @@ class DagsterApi:
             raise CommandError(f"Dagster could not answer: {answer['errors'][0].get('message')}")
         data: dict[str, Any] = answer["data"]
         return data
+
+
+def run_config(settings: Mapping[str, str], variants: Mapping[str, str]) -> dict[str, Any]:
+    """The run config of a run that sets these keys and is given these variants."""
+    config = {"settings": dict(settings), "variants": dict(variants)}
+    return {"resources": {"run_settings": {"config": config}}}
 
 
 def _entries(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
