@@ -3,7 +3,7 @@
 #   make run                  everything up, group btc-core from candles to calibrated models, until Ctrl-C
 #   make run UI=0             the same, and stop once the result is shown
 #   make run MARKET=binance ARCHIVE=<folder or URL> AS_OF=2025-09-01 CRYPTOS=BTCUSDT,ETHUSDT
-#   make test | lint | bench | lock | clean
+#   make test | smoke | lint | bench | lock | clean
 
 PYTHON ?= python3
 MARKET ?= simulated
@@ -23,13 +23,16 @@ comma := ,
 market = --market $(MARKET) $(if $(ARCHIVE),--archive '$(ARCHIVE)') $(if $(AS_OF),--as-of $(AS_OF))
 cryptos = $(if $(GROUP),--group $(GROUP)) $(foreach crypto,$(subst $(comma), ,$(CRYPTOS)),--crypto $(crypto))
 
-.PHONY: run test lint bench lock clean
+.PHONY: run test smoke lint bench lock clean
 
 run: $(INSTALLED)
 	@$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+smoke: $(INSTALLED)
+	$(BIN)/cvntrade smoke
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -6,14 +6,16 @@ as not passed.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
+from asset_checks.breach import Breach
 from cvntrade_assets.partitions import CRYPTO
 from resources.artifacts import Artifact, ArtifactStore, Manifest
 from resources.gate import FINGERPRINT, Gate
@@ -25,8 +27,9 @@ class Subject:
 
     artifact: Artifact[Any]
     store: ArtifactStore
+    _read: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where its files stand; ArtifactError when they are not those that were published."""
         self.artifact.verify()
@@ -42,12 +45,22 @@ class Subject:
         """The value, read from the stored files once for all rules."""
         return self.artifact.load()
 
+    def table(self, file: str) -> pd.DataFrame:
+        """One of its Parquet files as it stands there, read once for all rules."""
+        if file not in self._read:
+            self._read[file] = pd.read_parquet(self.folder / file)
+        table: pd.DataFrame = self._read[file]
+        return table
+
     def upstream(self, asset: str) -> Any:
-        """The value of exactly the input version that it was made from."""
-        return self.store.require(asset, self.manifest.crypto, self.manifest.provenance.inputs[asset]).load()
+        """The value of exactly the input version that it was made from, read once for all rules."""
+        if asset not in self._read:
+            version = self.manifest.provenance.inputs[asset]
+            self._read[asset] = self.store.require(asset, self.manifest.crypto, version).load()
+        return self._read[asset]
 
 
-Judge = Callable[[Subject], str | None]
+Judge = Callable[[Subject], Breach | str | None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,8 @@ class Rule:
     Attributes:
         name: The check's name.
         meaning: What it demands, for the UI.
-        judge: Returns None when it holds, else what is wrong, where, and what was expected.
+        judge: Returns None when it holds, else what is wrong, where, and what was expected; as a plain text where no
+            single value is to blame.
         blocking: Whether a breach stops everything downstream; otherwise it warns.
     """
 
@@ -112,17 +126,21 @@ class Contract:
 
 
 def verdict(asset: str, rule: Rule, subject: Subject) -> dg.AssetCheckResult:
-    """Evaluate one rule on one version."""
-    wrong = rule.judge(subject)
-    metadata: Mapping[str, Any] = {
+    """Evaluate one rule on one version; a breach shows the first values that are to blame as a table."""
+    said = rule.judge(subject)
+    breach = Breach(said) if isinstance(said, str) else said
+    metadata: dict[str, Any] = {
         "version": subject.artifact.version,
         FINGERPRINT: subject.artifact.fingerprint,
     }
+    if breach is not None and breach.table is not None:
+        metadata["first offending rows"] = breach.table
+    warns = not rule.blocking or (breach is not None and breach.warns)
     return dg.AssetCheckResult(
-        passed=wrong is None,
+        passed=breach is None,
         asset_key=asset,
         check_name=rule.name,
-        severity=dg.AssetCheckSeverity.ERROR if rule.blocking else dg.AssetCheckSeverity.WARN,
-        description=rule.meaning if wrong is None else wrong,
-        metadata=dict(metadata),
+        severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+        description=rule.meaning if breach is None else breach.message,
+        metadata=metadata,
     )

@@ -1,84 +1,80 @@
-"""Schemas: what each tabular asset promises of its columns, types, order and values, as pandera schemas.
+"""Schemas: what each asset promises of its columns, types, order and values, as pandera schemas.
 
-They are built when asked for, since importing pandera takes longer than the definitions may take to load.
-`violations` validates a frame and tells an operator which rule is broken, by how many rows, and the first
-ones.
+`SCHEMAS` has them all: an asset's parts, each a table with its schema. What is no table stands there as one of a single
+row. The check `schema` of every asset is generated from it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from asset_checks.breach import Breach
+from asset_checks.row_rules import (
+    RowRule,
+    finite,
+    one_of,
+    plain_schema,
+    record_schema,
+    timed_schema,
+    violations,
+    within,
+)
 from cvntrade_assets.learning.splits import SLICES
-from cvntrade_assets.market.candles import INDEX_DTYPE, NUMBERS, PRICES
+from cvntrade_assets.market.candles import INDEX_DTYPE, NUMBERS, PRICES, timeframe_delta
+from cvntrade_assets.operations.audit_verdict import CAPTURE_REQUIREMENTS
+from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
-    from pandera.errors import SchemaError, SchemaErrors
+
+    from asset_checks.contract import Subject
 
 EXIT_KINDS = ("tp", "sl", "timeout")
 LABELS = (-1, 0, 1)
 BINARY_LABELS = (0, 1)
+SHARES = tuple(str(label) for label in LABELS)
+MONTH_STATUSES = ("good", "absent", "quarantined")
+PLOTS = ("label_timeline", "precision_recall_curve", "reliability_diagram")
 MEAN_WEIGHT_TOLERANCE = 1e-6
-SHOWN_RULES = 5
-SHOWN_ROWS = 3
-SHOWN_NAMES = 8
+SHARE_TOLERANCE = 1e-6
+NEVER = 2.0
+"""The threshold that no probability reaches."""
 
-_NAMES_COMPLAINTS = {
-    "COLUMN_NOT_IN_DATAFRAME": "columns are missing",
-    "COLUMN_NOT_IN_SCHEMA": "columns are unknown",
-    "COLUMN_NOT_ORDERED": "columns are out of order",
-    "WRONG_FIELD_NAME": "the index has another name",
-}
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Tuning bounds how long a fit trains with these; they are no parameters of a tree.
+_NOT_OF_TREES = ("num_boost_round", "early_stopping_rounds")
 
 
 @dataclass(frozen=True)
-class RowRule:
-    """Something that must hold of a frame's values.
+class Part:
+    """One table of an asset.
 
     Attributes:
-        demand: what is asked, as a sentence that an operator reads when it is broken.
-        columns: the columns that it is about, shown with every breach; none for a rule about the index.
-        holds: takes the frame; returns one flag per row, one per row and column, or a single one.
+        name: What it is called in the check's description.
+        table: Reads it from a stored version.
+        schema: What that version's settings and inputs demand of it.
     """
 
-    demand: str
-    columns: tuple[str, ...]
-    holds: Callable[[pd.DataFrame], Any]
+    name: str
+    table: Callable[[Subject], pd.DataFrame]
+    schema: Callable[[Subject], pa.DataFrameSchema]
 
-    def check(self) -> pa.Check:
-        """The rule as a pandera check with a single verdict; `first_violations` finds the rows again."""
-        import pandera.pandas as pa
 
-        return pa.Check(
-            lambda frame: bool(np.all(self.holds(frame))),
-            error=self.demand,
-            statistics={"rule": self},
-            ignore_na=False,
-        )
-
-    def broken_rows(self, frame: pd.DataFrame) -> str:
-        """Say how many rows break the rule and show the first of them."""
-        kept = np.asarray(self.holds(frame))
-        if kept.ndim == 0:
-            return self.demand
-        broken = ~(kept if kept.ndim == 1 else kept.all(axis=1))
-        rows = np.flatnonzero(broken)
-        shown = "; ".join(self._row(frame, kept, int(row)) for row in rows[:SHOWN_ROWS])
-        return f"{self.demand}: {rows.size} of {len(frame)} rows break this, first {shown}"
-
-    def _row(self, frame: pd.DataFrame, kept: Any, row: int) -> str:
-        """One row as its time and the values that the rule is about, the broken ones if it can tell."""
-        names = [name for i, name in enumerate(self.columns) if kept.ndim == 1 or not kept[row, i]]
-        values = ", ".join(f"{name} {frame[name].iloc[row]}" for name in names[:SHOWN_NAMES])
-        more = f" and {len(names) - SHOWN_NAMES} more columns" if len(names) > SHOWN_NAMES else ""
-        return f"{frame.index[row]}" + (f" ({values}{more})" if values else "")
+def broken_schema(parts: Sequence[Part], subject: Subject) -> Breach | None:
+    """Which parts of a version break their schema, or None."""
+    found = [violations(part.schema(subject), part.table(subject)) for part in parts]
+    breaches = [breach for breach in found if breach is not None]
+    if not breaches:
+        return None
+    message = "\n".join(breach.message for breach in breaches)
+    return Breach(message, tuple(chain.from_iterable(breach.offenders for breach in breaches)))
 
 
 def candles_schema(interval: pd.Timedelta) -> pa.DataFrameSchema:
@@ -87,26 +83,38 @@ def candles_schema(interval: pd.Timedelta) -> pa.DataFrameSchema:
     prices = list(PRICES)
     rules = [
         RowRule(f"open_time must be a multiple of {interval} since 1970", (), lambda c: _on_grid(c, interval)),
-        _finite(NUMBERS),
+        finite(NUMBERS),
         RowRule("prices must be positive", PRICES, lambda c: c[prices] > 0),
         RowRule("volume must not be negative", ("volume",), lambda c: c["volume"] >= 0),
         RowRule("high must be the highest price", PRICES, lambda c: c["high"] >= c[prices].max(axis=1)),
         RowRule("low must be the lowest price", PRICES, lambda c: c["low"] <= c[prices].min(axis=1)),
     ]
-    return _schema("candles", types, rules)
+    return timed_schema("candles", types, rules)
 
 
-def features_schema(names: Iterable[str] | None = None) -> pa.DataFrameSchema:
+def months_schema() -> pa.DataFrameSchema:
+    """What became of every closed month of the archive, oldest first; no row where nothing was asked of an archive."""
+    names = ("month", "status", "sha256", "reason", "replaced_sha256", "kept_from")
+    rules = [
+        RowRule("month must look like 2025-01", ("month",), lambda m: m["month"].str.fullmatch(r"\d{4}-(0\d|1[012])")),
+        RowRule("months must follow each other", ("month",), lambda m: m["month"] > m["month"].shift(fill_value="")),
+        one_of("status", MONTH_STATUSES),
+        RowRule("a good month has no reason, any other has one", ("status", "reason"), _reason_fits_status),
+    ]
+    return plain_schema("months", dict.fromkeys(names, "object"), rules)
+
+
+def features_schema(names: Iterable[str] | None = None, name: str = "features") -> pa.DataFrameSchema:
     """Feature frame: float32, finite, the declared names in the declared order, or the names given."""
     from cvntrade_assets.learning.features import FEATURE_NAMES
 
     declared = tuple(FEATURE_NAMES if names is None else names)
-    return _schema("features", dict.fromkeys(declared, "float32"), [_finite(declared)])
+    return timed_schema(name, dict.fromkeys(declared, "float32"), [finite(declared)])
 
 
 def labels_schema(*, binary: bool = False) -> pa.DataFrameSchema:
     """Labels frame, one row per decided candle; labels are 0 and 1 when `binary`, else -1, 0 and 1."""
-    return _schema("labels", _LABEL_TYPES, _label_rules(binary))
+    return timed_schema("labels", _LABEL_TYPES, _label_rules(binary))
 
 
 def targets_schema(*, binary: bool = False) -> pa.DataFrameSchema:
@@ -115,59 +123,203 @@ def targets_schema(*, binary: bool = False) -> pa.DataFrameSchema:
     listed = ", ".join(SLICES)
     rules = [
         *_label_rules(binary),
-        _one_of("slice", SLICES),
-        _finite(("weight",)),
-        RowRule("weight must be positive", ("weight",), lambda t: t["weight"] > 0),
+        one_of("slice", SLICES),
+        *_weight_rules(),
         RowRule("weight must be 1 outside the train slice", ("weight", "slice"), _plain_outside_train),
         RowRule("weights of the train slice must have mean 1", (), _train_weights_average_one),
         RowRule(f"every slice must hold rows ({listed})", (), lambda t: set(SLICES) <= set(t["slice"])),
         RowRule(f"slices must follow each other in time ({listed})", ("slice",), _slices_follow),
     ]
-    return _schema("targets", types, rules)
+    return timed_schema("targets", types, rules)
 
 
-def violations(schema: pa.DataFrameSchema, frame: pd.DataFrame) -> str | None:
-    """Return which rules a frame breaks, readable, or None when it breaks none; nothing is coerced."""
-    from pandera.errors import SchemaErrors
+def selection_schema(names: Iterable[str] | None = None) -> pa.DataFrameSchema:
+    """The score of every feature, whether it was kept, why not, and whether it is among the chosen names.
 
-    with warnings.catch_warnings():
-        # pandera joins its own table of failures in a way that pandas warns about.
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            schema.validate(frame, lazy=True)
-        except SchemaErrors as error:
-            return first_violations(error)
-    return None
-
-
-def first_violations(error: SchemaErrors) -> str:
-    """Say which rules are broken, one a line, with the first offending rows; columns and types come first."""
-    found: list[SchemaError] = list(error.schema_errors)
-    lines = [*_name_lines(found), *_type_lines(found, error.data)]
-    lines += [_rule_line(one, rule, error.data) for one in found if (rule := _rule(one)) is not None]
-    shown = lines[:SHOWN_RULES]
-    if len(lines) > len(shown):
-        shown.append(f"and {len(lines) - len(shown)} more")
-    return "\n".join([f"the {error.schema.name} break their schema:", *(f"- {line}" for line in shown)])
-
-
-def _schema(name: str, types: dict[str, str], rules: Sequence[RowRule]) -> pa.DataFrameSchema:
-    """Exactly these columns in this order, index open_time in UTC and strictly increasing, and the rules.
-
-    Missing values are left to the rules, which all fail on them and show the row.
+    Args:
+        names: The features that were offered, in their order; None for the declared ones.
     """
-    import pandera.pandas as pa
+    from cvntrade_assets.learning.features import FEATURE_NAMES
 
-    some = RowRule("there must be rows", (), lambda frame: len(frame) > 0)
-    increasing = RowRule("open_time must be strictly increasing", (), _strictly_increasing)
-    return pa.DataFrameSchema(
-        {column: pa.Column(dtype, nullable=True) for column, dtype in types.items()},
-        index=pa.Index(INDEX_DTYPE, name="open_time", nullable=True),
-        checks=[rule.check() for rule in (some, increasing, *rules)],
-        strict=True,
-        ordered=True,
-        name=name,
-    )
+    offered = list(FEATURE_NAMES if names is None else names)
+    types = {"score": "float64", "kept": "bool", "reason": "object", "chosen": "bool"}
+    rules = [
+        RowRule("every offered feature must have its row, in their order", (), lambda s: list(s.index) == offered),
+        within("score", 0.0, 1.0, optional=True),
+        RowRule("a kept feature must have a score", ("kept", "score"), lambda s: ~s["kept"] | s["score"].notna()),
+        RowRule("reason must be 'kept' for kept ones only", ("kept", "reason"), _reason_fits_kept),
+        RowRule("the chosen names must be the kept ones", ("kept", "chosen"), lambda s: s["kept"] == s["chosen"]),
+    ]
+    return plain_schema("scores of features", types, rules)
+
+
+def prepared_labels_schema(*, binary: bool, smoothed: bool) -> pa.DataFrameSchema:
+    """Labels as the model is fitted on them: hard, softened within [0, 1], or a share per class that add up to 1."""
+    if not smoothed:
+        return timed_schema(
+            "prepared labels", {"label": "int8"}, [one_of("label", BINARY_LABELS if binary else LABELS)]
+        )
+    if binary:
+        return timed_schema("prepared labels", {"label": "float64"}, [within("label", 0.0, 1.0)])
+    rules = [
+        *(within(share, 0.0, 1.0) for share in SHARES),
+        RowRule("the shares of the classes must add up to 1", SHARES, _shares_add_up),
+    ]
+    return timed_schema("prepared labels", dict.fromkeys(SHARES, "float64"), rules)
+
+
+def weights_schema() -> pa.DataFrameSchema:
+    """Weights of the rows that the model is fitted on."""
+    return timed_schema("weights", {"weight": "float64"}, _weight_rules())
+
+
+def suspects_schema() -> pa.DataFrameSchema:
+    """Which training rows were suspected."""
+    return timed_schema("suspects", {"suspect": "bool"}, [])
+
+
+def trials_schema(searched: Sequence[Hyperparameter], n_folds: int) -> pa.DataFrameSchema:
+    """One row a trial: its score, the folds', its trees, and the hyperparameters that were searched."""
+    scores = ["score", *(f"score_fold_{fold}" for fold in range(n_folds))]
+    types = dict.fromkeys([*scores, "rounds"], "float64") | {item.name: _dtype(item) for item in searched}
+    rules = [
+        RowRule("there must be a trial", (), lambda trials: len(trials) > 0),
+        *(within(score, 0.0, 1.0) for score in scores),
+        RowRule("a trial must grow a tree", ("rounds",), lambda trials: trials["rounds"] >= 1),
+        *(within(item.name, item.low, item.high) for item in searched),
+    ]
+    return plain_schema("trials", types, rules)
+
+
+def hyperparameters_schema() -> pa.DataFrameSchema:
+    """The chosen hyperparameters: each one that shapes a tree, in its declared range."""
+    items = tree_hyperparameters()
+    rules = [within(item.name, item.low, item.high) for item in items]
+    return record_schema("hyperparameters", {item.name: _dtype(item) for item in items}, rules)
+
+
+def model_schema() -> pa.DataFrameSchema:
+    """What is said of a model: its loss, its best round and how many features it takes."""
+    types = {"objective": "object", "best_iteration": "int64", "features": "int64", "bytes": "int64"}
+    rules = [
+        one_of("objective", ("logistic", "focal", "softprob")),
+        RowRule("the best round must not be before the first", ("best_iteration",), lambda m: m["best_iteration"] >= 0),
+        RowRule("there must be features", ("features",), lambda m: m["features"] > 0),
+        RowRule("there must be a booster", ("bytes",), lambda m: m["bytes"] > 0),
+    ]
+    return record_schema("model facts", types, rules)
+
+
+def scores_schema() -> pa.DataFrameSchema:
+    """The scores that the model in memory gave the reference rows."""
+    return timed_schema("reference scores", {"buy_score": "float64"}, [within("buy_score", 0.0, 1.0)])
+
+
+def calibration_schema() -> pa.DataFrameSchema:
+    """What is said of a calibration; its threshold lies in [0, 1], or is the one that no probability reaches."""
+    from cvntrade_assets.learning.calibration import METHODS, THRESHOLD_METHODS
+
+    types = {
+        "method": "object",
+        "threshold": "float64",
+        "threshold_method": "object",
+        "n_rows": "int64",
+        "base_rate": "float64",
+        "notes": "object",
+    }
+    rules = [
+        one_of("method", METHODS),
+        one_of("threshold_method", THRESHOLD_METHODS),
+        RowRule(
+            f"threshold must lie within 0 to 1, or be {NEVER:g} for never",
+            ("threshold",),
+            lambda c: c["threshold"].between(0.0, 1.0) | (c["threshold"] == NEVER),
+        ),
+        RowRule("there must be rows behind it", ("n_rows",), lambda c: c["n_rows"] > 0),
+        within("base_rate", 0.0, 1.0),
+    ]
+    return record_schema("calibration facts", types, rules)
+
+
+def calibrated_schema(*, binary: bool) -> pa.DataFrameSchema:
+    """The rows of the calibration slice as they were used."""
+    types = {"label": "int8", "target": "int8", "score": "float64", "probability": "float64"}
+    rules = [
+        one_of("label", BINARY_LABELS if binary else LABELS),
+        one_of("target", BINARY_LABELS),
+        within("score", 0.0, 1.0),
+        within("probability", 0.0, 1.0),
+    ]
+    return timed_schema("calibrated rows", types, rules)
+
+
+def report_schema() -> pa.DataFrameSchema:
+    """The numbers of a test report: shares within [0, 1], counts that add up; undefined ones are missing."""
+    rates = ("f1_buy", "baseline_f1_buy", "buy_rate", "predicted_buy_rate")
+    sure = (*rates, "brier_before", "brier_after", "brier_base_rate", "ece_before", "ece_after")
+    unsure = ("precision_buy", "recall_buy", "pr_auc", "pr_auc_chance")
+    lifts = ("f1_buy_delta", "pr_auc_lift", "pr_auc_lift_low", "pr_auc_lift_high")
+    counts = ("tn", "fp", "fn", "tp")
+    types = dict.fromkeys((*sure, *unsure, *lifts, "threshold"), "float64") | dict.fromkeys((*counts, "rows"), "int64")
+    listed = list(counts)
+    rules = [
+        *(within(name, 0.0, 1.0) for name in sure),
+        *(within(name, 0.0, 1.0, optional=True) for name in unsure),
+        within("f1_buy_delta", -1.0, 1.0),
+        # The interval is mirrored at the number itself, so that its ends may leave the range by as much again.
+        *(within(name, -2.0, 2.0, optional=True) for name in lifts[1:]),
+        within("threshold", 0.0, NEVER),
+        RowRule("counts must not be negative", counts, lambda r: r[listed] >= 0),
+        RowRule("counts must add up to the rows", (*counts, "rows"), lambda r: r[listed].sum(axis=1) == r["rows"]),
+    ]
+    return record_schema("numbers of the report", types, rules)
+
+
+def predictions_schema(*, binary: bool) -> pa.DataFrameSchema:
+    """Every test row with its score, its probability and what was said of it."""
+    types = {"label": "int8", "return": "float64", "score": "float64", "probability": "float64", "predicted": "bool"}
+    rules = [
+        one_of("label", BINARY_LABELS if binary else LABELS),
+        finite(("return",)),
+        within("score", 0.0, 1.0),
+        within("probability", 0.0, 1.0),
+    ]
+    return timed_schema("predictions", types, rules)
+
+
+def plots_schema() -> pa.DataFrameSchema:
+    """The report's pictures, each a PNG."""
+    listed = ", ".join(PLOTS)
+    rules = [
+        RowRule(f"the plots must be {listed}", (), lambda p: tuple(p["plot"]) == PLOTS),
+        RowRule("a plot must be a PNG", ("plot", "png"), lambda p: p["png"]),
+    ]
+    return plain_schema("plots", {"plot": "object", "png": "bool"}, rules)
+
+
+def audit_schema() -> pa.DataFrameSchema:
+    """What is said of a validation audit; only a complete one has an anchor."""
+    types = {"kind": "object", "s22a1_status": "object", "s22a1_anchor_available": "bool", "diagnosis": "object"}
+    rules = [
+        one_of("kind", ("complete", "skipped", "inconclusive")),
+        one_of("s22a1_status", ("REPRODUCED", "NOT_REPRODUCED", "SKIPPED", "INCONCLUSIVE_TOOLING")),
+        RowRule("an anchor belongs to a complete audit alone", ("kind", "s22a1_anchor_available"), _anchor_fits_kind),
+        one_of("diagnosis", tuple(CAPTURE_REQUIREMENTS)),
+    ]
+    return record_schema("audit facts", types, rules)
+
+
+def probes_schema() -> pa.DataFrameSchema:
+    """What every probe of an audit found; no row in an inconclusive one."""
+    types = {"name": "object", "passed": "bool", "message": "object", "value": "float64", "limit": "float64"}
+    rules = [
+        RowRule("a probe is asked once", ("name",), lambda p: ~p["name"].duplicated()),
+        RowRule(
+            "a probe without a value does not pass", ("passed", "value"), lambda p: ~p["passed"] | p["value"].notna()
+        ),
+        finite(("limit",)),
+    ]
+    return plain_schema("probes", types, rules)
 
 
 _LABEL_TYPES = {
@@ -182,32 +334,43 @@ _LABEL_TYPES = {
 
 def _label_rules(binary: bool) -> list[RowRule]:
     return [
-        _one_of("label", BINARY_LABELS if binary else LABELS),
-        _one_of("exit_kind", EXIT_KINDS),
-        _finite(("return",)),
+        one_of("label", BINARY_LABELS if binary else LABELS),
+        one_of("exit_kind", EXIT_KINDS),
+        finite(("return",)),
         RowRule("label must be 1 for exit kind tp and no other", ("label", "exit_kind"), _buy_is_target),
         RowRule("a target must earn and a stop must lose", ("exit_kind", "return"), _returns_fit_exits),
         RowRule("entry must follow the signal, exit the entry", ("entry_time", "exit_time"), _spans_follow),
     ]
 
 
-def _finite(columns: tuple[str, ...]) -> RowRule:
-    return RowRule("values must be finite", columns, lambda frame: np.isfinite(frame[list(columns)]))
+def _weight_rules() -> list[RowRule]:
+    return [finite(("weight",)), RowRule("weight must be positive", ("weight",), lambda t: t["weight"] > 0)]
 
 
-def _one_of(column: str, values: Sequence[Any]) -> RowRule:
-    listed = ", ".join(str(value) for value in values)
-    return RowRule(f"{column} must be one of {listed}", (column,), lambda frame: frame[column].isin(values))
+def tree_hyperparameters() -> tuple[Hyperparameter, ...]:
+    """Those that XGBoost takes as parameters."""
+    return tuple(item for item in HYPERPARAMETERS["XGBOOST"] if item.name not in _NOT_OF_TREES)
 
 
-def _strictly_increasing(frame: pd.DataFrame) -> Any:
-    times = frame.index.to_series()
-    return ((times.diff() > pd.Timedelta(0)) | (np.arange(len(times)) == 0)) & times.notna()
+def _dtype(item: Hyperparameter) -> str:
+    return "int64" if item.integer else "float64"
 
 
 def _on_grid(frame: pd.DataFrame, interval: pd.Timedelta) -> Any:
     times = frame.index.to_series()
     return times == times.dt.floor(f"{interval // pd.Timedelta(seconds=1)}s")
+
+
+def _reason_fits_status(months: pd.DataFrame) -> Any:
+    return (months["status"] == "good") == months["reason"].isna()
+
+
+def _reason_fits_kept(scores: pd.DataFrame) -> Any:
+    return scores["kept"] == (scores["reason"] == "kept")
+
+
+def _shares_add_up(shares: pd.DataFrame) -> Any:
+    return (shares[list(SHARES)].sum(axis=1) - 1.0).abs() <= SHARE_TOLERANCE
 
 
 def _buy_is_target(labels: pd.DataFrame) -> Any:
@@ -237,43 +400,143 @@ def _slices_follow(targets: pd.DataFrame) -> Any:
     return order >= order.cummax()
 
 
-def _reason(one: SchemaError) -> str:
-    return one.reason_code.name if one.reason_code is not None else ""
+def _anchor_fits_kind(audit: pd.DataFrame) -> Any:
+    return audit["s22a1_anchor_available"] == (audit["kind"] == "complete")
 
 
-def _rule(one: SchemaError) -> RowRule | None:
-    statistics = getattr(one.check, "statistics", None) or {}
-    return statistics.get("rule")
+def interval_of(subject: Subject) -> pd.Timedelta:
+    """The timeframe of a candle asset's version."""
+    return timeframe_delta(str(subject.manifest.summary["timeframe"]))
 
 
-def _name_lines(found: Sequence[SchemaError]) -> list[str]:
-    lines = []
-    for reason, complaint in _NAMES_COMPLAINTS.items():
-        names = [str(_cases(one)[0]) for one in found if _reason(one) == reason]
-        if names:
-            more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-            lines.append(f"{complaint}: {', '.join(names[:SHOWN_NAMES])}{more}")
-    return lines
+def is_binary(subject: Subject) -> bool:
+    """Whether a version was made with two classes."""
+    return subject.manifest.provenance.lineage["CVN_BINARY_CLASSIFICATION"] == "1"
 
 
-def _type_lines(found: Sequence[SchemaError], frame: pd.DataFrame) -> list[str]:
-    """Wrong types in one line; anything else that pandera itself complains about follows as it says it."""
-    wrong = [one for one in found if _reason(one) == "WRONG_DATATYPE"]
-    actual = {"open_time": frame.index.dtype, **frame.dtypes}
-    types = [f"{one.schema.name} is {actual[one.schema.name]}, expected {one.schema.dtype}" for one in wrong]
-    more = f" and {len(types) - SHOWN_NAMES} more" if len(types) > SHOWN_NAMES else ""
-    lines = [f"types are wrong: {'; '.join(types[:SHOWN_NAMES])}{more}"] if types else []
-    known = {*_NAMES_COMPLAINTS, "WRONG_DATATYPE"}
-    others = [one for one in found if _reason(one) not in known and _rule(one) is None]
-    return lines + [str(one).splitlines()[0] for one in others]
+def _months(subject: Subject) -> pd.DataFrame:
+    names = ["month", "status", "sha256", "reason", "replaced_sha256", "kept_from"]
+    return pd.DataFrame([asdict(month) for month in subject.value.months], columns=names, dtype=object)
 
 
-def _cases(one: SchemaError) -> list[Any]:
-    cases = one.failure_cases
-    return list(cases["failure_case"]) if isinstance(cases, pd.DataFrame) else [cases]
+def _selected(subject: Subject) -> pd.DataFrame:
+    scores: pd.DataFrame = subject.value.scores
+    return scores.assign(chosen=scores.index.isin(subject.value.names))
 
 
-def _rule_line(one: SchemaError, rule: RowRule, frame: pd.DataFrame) -> str:
-    if _reason(one) == "CHECK_ERROR":
-        return f"could not be checked: {rule.demand} ({_cases(one)[0]})"
-    return rule.broken_rows(frame)
+def _prepared_labels(subject: Subject) -> pd.DataFrame:
+    labels = subject.value.labels
+    return labels.rename(columns=str) if isinstance(labels, pd.DataFrame) else labels.to_frame()
+
+
+def _prepared_labels_schema(subject: Subject) -> pa.DataFrameSchema:
+    smoothed = subject.manifest.provenance.settings["CVN_LABEL_SMOOTHING"] != "none"
+    return prepared_labels_schema(binary=is_binary(subject), smoothed=smoothed)
+
+
+def _trials_schema(subject: Subject) -> pa.DataFrameSchema:
+    settings = subject.manifest.provenance.settings
+    pinned = settings["CVN_HPO_*"].lower()
+    searched = [item for item in HYPERPARAMETERS["XGBOOST"] if item.searched and f"_{item.name}=" not in pinned]
+    return trials_schema(searched, int(settings["CVN_DEFAULT_N_FOLDS"]))
+
+
+def _model_facts(subject: Subject) -> pd.DataFrame:
+    model = subject.value.model
+    return pd.DataFrame(
+        {
+            "objective": [model.objective],
+            "best_iteration": [model.best_iteration],
+            "features": [len(model.feature_names)],
+            "bytes": [len(model.ubj)],
+        }
+    )
+
+
+def _report(subject: Subject) -> pd.DataFrame:
+    numbers = asdict(subject.value.report)
+    return pd.DataFrame([{name: np.nan if value is None else value for name, value in numbers.items()}])
+
+
+def _plots(subject: Subject) -> pd.DataFrame:
+    plots = sorted(subject.value.plots.items())
+    names = pd.Series([name for name, _ in plots], dtype=object)
+    return pd.DataFrame({"plot": names, "png": [png.startswith(_PNG) for _, png in plots]})
+
+
+def _audit_facts(subject: Subject) -> pd.DataFrame:
+    audit = subject.value
+    names = ("kind", "s22a1_status", "s22a1_anchor_available")
+    facts = {name: getattr(audit, name) for name in names} | {"diagnosis": audit.subject.diagnosis}
+    return pd.DataFrame([facts])
+
+
+def _probes(subject: Subject) -> pd.DataFrame:
+    probes = [asdict(probe) for probe in getattr(subject.value, "probes", ())]
+    names = ["name", "passed", "message", "value", "limit"]
+    return pd.DataFrame(probes, columns=names).astype({"passed": "bool", "value": "float64", "limit": "float64"})
+
+
+_CANDLE_PARTS = (
+    Part("candles", lambda s: s.value.candles, lambda s: candles_schema(interval_of(s))),
+    Part("months", _months, lambda _: months_schema()),
+)
+
+SCHEMAS: Mapping[str, tuple[Part, ...]] = {
+    "candles": _CANDLE_PARTS,
+    "backtest_candles": _CANDLE_PARTS,
+    "features": (Part("features", lambda s: s.value, lambda _: features_schema()),),
+    "labels": (Part("labels", lambda s: s.value, lambda s: labels_schema(binary=is_binary(s))),),
+    "training_set": (
+        Part("features", lambda s: s.table("features.parquet"), lambda _: features_schema(name="training features")),
+        Part("targets", lambda s: s.table("targets.parquet"), lambda s: targets_schema(binary=is_binary(s))),
+    ),
+    "feature_selection": (Part("scores of features", _selected, lambda _: selection_schema()),),
+    "label_pipeline": (
+        Part(
+            "features",
+            lambda s: s.value.features,
+            lambda s: features_schema(s.upstream("feature_selection").names, "prepared features"),
+        ),
+        Part("labels", _prepared_labels, _prepared_labels_schema),
+        Part("weights", lambda s: s.value.weights.to_frame(), lambda _: weights_schema()),
+        Part("suspects", lambda s: s.value.suspects.to_frame(), lambda _: suspects_schema()),
+    ),
+    "hyperparameters": (
+        Part("trials", lambda s: s.value.trials, _trials_schema),
+        Part("the best", lambda s: pd.DataFrame([s.value.params]), lambda _: hyperparameters_schema()),
+    ),
+    "model": (
+        Part("facts", _model_facts, lambda _: model_schema()),
+        Part(
+            "reference rows",
+            lambda s: s.value.reference,
+            lambda s: features_schema(s.value.model.feature_names, "reference rows"),
+        ),
+        Part("reference scores", lambda s: s.value.reference_scores.to_frame(), lambda _: scores_schema()),
+    ),
+    "calibration": (
+        Part("facts", lambda s: pd.DataFrame([s.value.calibration.describe()]), lambda _: calibration_schema()),
+        Part("rows", lambda s: s.value.rows, lambda s: calibrated_schema(binary=is_binary(s))),
+    ),
+    "test_report": (
+        Part("numbers", _report, lambda _: report_schema()),
+        Part("predictions", lambda s: s.value.predictions, lambda s: predictions_schema(binary=is_binary(s))),
+        Part("plots", _plots, lambda _: plots_schema()),
+    ),
+    "validation_audit": (
+        Part("facts", _audit_facts, lambda _: audit_schema()),
+        Part("probes", _probes, lambda _: probes_schema()),
+    ),
+}
+"""Every asset's tables and what must hold of them."""
+
+
+def schema_meaning(asset: str) -> str:
+    """What the check `schema` of an asset demands, for the UI."""
+    return f"Columns, types, order and values are as declared: {', '.join(part.name for part in SCHEMAS[asset])}"
+
+
+def schema_judge(asset: str) -> Callable[[Subject], Breach | None]:
+    """The judge of an asset's check `schema`."""
+    return partial(broken_schema, SCHEMAS[asset])

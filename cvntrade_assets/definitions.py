@@ -1,22 +1,30 @@
 """Where everything is put together, and the only place that knows everybody."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from asset_checks.contracts import BLOCKING_CHECKS, CHECKS
+from asset_checks.guardrails import preflight_checks
+from asset_checks.rollout import rollout_gates
+from asset_checks.runtime import runtime_check
 from cvntrade_assets.assets.calibration import calibration
 from cvntrade_assets.assets.candles import backtest_candles, candles
 from cvntrade_assets.assets.feature_selection import feature_selection
 from cvntrade_assets.assets.features import features
+from cvntrade_assets.assets.guardrail_report import guardrail_report
 from cvntrade_assets.assets.hyperparameters import hyperparameters
 from cvntrade_assets.assets.label_pipeline import label_pipeline
 from cvntrade_assets.assets.labels import labels
 from cvntrade_assets.assets.model import model
+from cvntrade_assets.assets.rollout import rollout
 from cvntrade_assets.assets.test_report import test_report
 from cvntrade_assets.assets.training_set import training_set
+from cvntrade_assets.assets.validation_audit import validation_audit
 from cvntrade_assets.automation.jobs import JOBS
+from cvntrade_assets.automation.production_smoke import production_smoke_job
 from cvntrade_assets.automation.schedules import SCHEDULES
 from cvntrade_assets.automation.sensors import SENSORS
 from resources.io_manager import ArtifactIOManagerResource
@@ -36,22 +44,38 @@ ASSETS = (
     model,
     calibration,
     test_report,
+    validation_audit,
+    rollout,
+    guardrail_report,
 )
+
+# Every setting that some asset reads.
+USED_KEYS = frozenset(key for asset in ASSETS for spec in asset.specs for key in spec.metadata.get("settings", ()))
 
 
 def default_resources() -> dict[str, Any]:
     """The real resources; addresses and secrets are read from the environment when a run starts."""
-    warehouse = WarehouseResource(url=dg.EnvVar("CVN_WAREHOUSE_URL"))
+    tracking = TrackingResource(uri=dg.EnvVar("CVN_MLFLOW_URL"), ui_url=dg.EnvVar("CVN_UI_URL"))
+    return _resources(dg.EnvVar("CVN_WAREHOUSE_URL"), dg.EnvVar("CVN_ARTIFACTS"), tracking)
+
+
+def _resources(warehouse_url: str, artifacts: str, tracking: TrackingResource) -> dict[str, Any]:
+    warehouse = WarehouseResource(url=warehouse_url)
     return {
         "warehouse": warehouse,
         "run_settings": RunSettings(warehouse=warehouse),
-        "tracking": TrackingResource(uri=dg.EnvVar("CVN_MLFLOW_URL"), ui_url=dg.EnvVar("CVN_UI_URL")),
+        "tracking": tracking,
         "io_manager": ArtifactIOManagerResource(
-            root=dg.EnvVar("CVN_ARTIFACTS"),
+            root=artifacts,
             warehouse=warehouse,
             blocking_checks={name: list(checks) for name, checks in BLOCKING_CHECKS.items()},
         ),
     }
+
+
+def defs_on(warehouse_url: str, artifacts: Path, tracking: TrackingResource) -> dg.Definitions:
+    """The definitions on stores that are given, e.g. those of the production smoke, in place of the deployment's."""
+    return build_defs(_resources(warehouse_url, str(artifacts), tracking))
 
 
 def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -62,8 +86,8 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=CHECKS,
-        jobs=JOBS,
+        asset_checks=(*CHECKS, preflight_checks(USED_KEYS), rollout_gates, runtime_check),
+        jobs=(*JOBS, production_smoke_job(defs_on)),
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources={**default_resources(), **(resources or {})},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cvntrade_assets.market.history import CandleHistory, MonthRecord
+from cvntrade_assets.operations.audit_verdict import Audit, from_record, to_record
 from resources.artifacts import ArtifactError, Codec
 
 if TYPE_CHECKING:
@@ -222,6 +223,18 @@ class ReportCodec:
         return StoredReport(TestReport(**_read_json(folder / "report.json")), FrameCodec().read(folder), plots)
 
 
+class AuditCodec:
+    """A validation audit as JSON, its kind included; it reads back as that kind or not at all."""
+
+    def write(self, folder: Path, value: Audit) -> None:
+        """Write it."""
+        _write_json(folder / "audit.json", to_record(value))
+
+    def read(self, folder: Path) -> Audit:
+        """Read it back; AuditError when the record is not that of its kind."""
+        return from_record(_read_json(folder / "audit.json"))
+
+
 CODECS: Mapping[str, Codec[Any]] = {
     "candles": CandlesCodec(),
     "backtest_candles": CandlesCodec(),
@@ -234,6 +247,7 @@ CODECS: Mapping[str, Codec[Any]] = {
     "model": ModelCodec(),
     "calibration": CalibrationCodec(),
     "test_report": ReportCodec(),
+    "validation_audit": AuditCodec(),
 }
 
 

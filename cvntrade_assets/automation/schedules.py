@@ -1,4 +1,4 @@
-"""Schedules: keep the event log from growing without end."""
+"""Schedules: keep the event log from growing without end, and say every day whether the guardrails pay."""
 
 import dagster as dg
 import pandas as pd
@@ -30,4 +30,11 @@ nightly_retention = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-SCHEDULES = (nightly_retention,)
+daily_guardrail_report = dg.ScheduleDefinition(
+    job_name="refresh_guardrail_report",
+    cron_schedule="47 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+SCHEDULES = (nightly_retention, daily_guardrail_report)

@@ -1,7 +1,8 @@
-"""Sensors: keep the crypto partitions in step with the table `cvntrade_universes`."""
+"""Sensors: keep the crypto partitions in step with the table `cvntrade_universes`, and watch over runs."""
 
 import dagster as dg
 
+from cvntrade_assets.automation.run_watch import run_watch
 from cvntrade_assets.partitions import CRYPTO
 from resources.warehouse import Warehouse
 
@@ -28,4 +29,4 @@ def sync_universe(
     return dg.SensorResult(dynamic_partitions_requests=requests)
 
 
-SENSORS = (sync_universe,)
+SENSORS = (sync_universe, run_watch)

@@ -12,11 +12,14 @@ import pytest
 import xgboost as xgb
 from services import Graph, make_graph
 
+from asset_checks.breach import SHOWN_OFFENDERS
 from asset_checks.contract import Subject, verdict
 from asset_checks.contracts import BLOCKING_CHECKS, CONTRACTS
+from asset_checks.schemas import SCHEMAS
 from cvntrade_assets.learning.features import WARM_UP
 from cvntrade_assets.learning.report import TestReport
 from cvntrade_assets.market.history import MonthRecord
+from cvntrade_assets.operations.audit_verdict import InconclusiveAudit, SkippedAudit
 from cvntrade_assets.settings import HYPERPARAMETERS
 from resources.artifacts import ArtifactError
 from resources.gate import Gate
@@ -72,6 +75,12 @@ def breaks(asset: str, rule: str) -> Callable[[Callable[..., Tampered]], Callabl
 def chain(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str, mlflow_store: Any) -> Graph:
     built = make_graph(tmp_path_factory.mktemp("chain"), warehouse_url, mlflow_store=mlflow_store)
     assert built.run(CRYPTO).success
+    audited = built.defs.resolve_job_def("audit_validation").execute_in_process(
+        instance=built.instance,
+        partition_key=CRYPTO,
+        run_config={"resources": {"run_settings": {"config": {"settings": dict(built.run_settings)}}}},
+    )
+    assert audited.success
     return built
 
 
@@ -173,6 +182,25 @@ def volume_column_lost(subject: Subject) -> Tampered:
         "the candles break their schema:\n- columns are missing: volume\n"
         "- could not be checked: values must be finite (KeyError(\"['volume'] not in index\"))\n"
         '- could not be checked: volume must not be negative (KeyError("volume"))',
+    )
+
+
+@breaks("candles", "schema")
+def months_out_of_order(subject: Subject) -> Tampered:
+    months = (MonthRecord("2025-07", "good", "ab", None), MonthRecord("2025-06", "good", "ab", None))
+    return Tampered(
+        replace(subject.value, months=months),
+        "the months break their schema:\n- months must follow each other: "
+        "1 of 2 rows break this, first 1 (month 2025-06)",
+    )
+
+
+@breaks("backtest_candles", "schema")
+def month_that_is_bad_for_no_reason(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, months=(MonthRecord("2025-06", "quarantined", None, None),)),
+        "the months break their schema:\n- a good month has no reason, any other has one: "
+        "1 of 1 rows break this, first 0 (status quarantined, reason None)",
     )
 
 
@@ -298,7 +326,7 @@ def entry_at_the_signal_itself(subject: Subject) -> Tampered:
     table = subject.value
     return Tampered(
         with_cell(table, 9, "entry_time", table.index[9]),
-        f"1 rows, the first at {table.index[9]}: entry must be the next open, exit not before it",
+        f"1 rows, the first at {table.index[9]} act otherwise: entry must be the next open, exit not before it",
     )
 
 
@@ -307,7 +335,7 @@ def exit_before_entry(subject: Subject) -> Tampered:
     table = subject.value
     return Tampered(
         with_cell(table, 2, "exit_time", table.index[2]),
-        f"1 rows, the first at {table.index[2]}: entry must be the next open, exit not before it",
+        f"1 rows, the first at {table.index[2]} act otherwise: entry must be the next open, exit not before it",
     )
 
 
@@ -347,6 +375,17 @@ def weight_of_nothing(subject: Subject) -> Tampered:
     )
 
 
+@breaks("training_set", "schema")
+def training_feature_that_is_missing_somewhere(subject: Subject) -> Tampered:
+    rows = subject.value
+    features = with_cell(rows.features, 7, "RSI_14", np.nan)
+    return Tampered(
+        SimpleNamespace(features=features, targets=rows.targets),
+        "the training features break their schema:\n- values must be finite: "
+        f"1 of {len(features)} rows break this, first {features.index[7]} (RSI_14 nan)",
+    )
+
+
 @breaks("training_set", "slices_purged")
 def label_that_ends_in_the_next_slice(subject: Subject) -> Tampered:
     rows = subject.value
@@ -362,6 +401,26 @@ def label_that_ends_in_the_next_slice(subject: Subject) -> Tampered:
 
 
 # feature_selection
+
+
+@breaks("feature_selection", "schema")
+def kept_feature_without_a_score(subject: Subject) -> Tampered:
+    scores = with_cell(subject.value.scores, list(subject.value.scores["kept"]).index(True), "score", np.nan)
+    return Tampered(
+        replace(subject.value, scores=scores),
+        "the scores of features break their schema:\n- a kept feature must have a score: "
+        f"1 of {len(scores)} rows break this, first {subject.value.names[0]} (kept True, score nan)",
+    )
+
+
+@breaks("feature_selection", "schema")
+def name_that_was_not_kept(subject: Subject) -> Tampered:
+    scores = subject.value.scores
+    return Tampered(
+        replace(subject.value, names=subject.value.names[1:]),
+        "the scores of features break their schema:\n- the chosen names must be the kept ones: "
+        f"1 of {len(scores)} rows break this, first {subject.value.names[0]} (kept True, chosen False)",
+    )
 
 
 @breaks("feature_selection", "known_names")
@@ -487,74 +546,122 @@ def training_row_lost(subject: Subject) -> Tampered:
     )
 
 
-@breaks("label_pipeline", "labels_in_range")
+@breaks("label_pipeline", "schema")
 def label_above_certainty(subject: Subject) -> Tampered:
     prepared = subject.value
     labels = with_value(prepared.labels.astype("float64"), 5, 1.1)
     return Tampered(
         replace(prepared, labels=labels),
-        f"1 rows, the first at {labels.index[5]} have labels outside [0, 1] or shares that do not add up",
+        "the prepared labels break their schema:\n- label must lie within 0 to 1: "
+        f"1 of {len(labels)} rows break this, first {labels.index[5]} (label 1.1)",
+        provenance={"settings": {**subject.manifest.provenance.settings, "CVN_LABEL_SMOOTHING": "mild"}},
     )
 
 
-@breaks("label_pipeline", "labels_in_range")
+@breaks("label_pipeline", "schema")
+def soft_labels_that_nobody_asked_for(subject: Subject) -> Tampered:
+    prepared = subject.value
+    labels = prepared.labels * 0.9
+    buys = int((labels == 0.9).sum())
+    return Tampered(
+        replace(prepared, labels=labels),
+        "the prepared labels break their schema:\n- types are wrong: label is float64, expected int8\n"
+        f"- label must be one of 0, 1: {buys} of {len(labels)} rows break this, first "
+        + "; ".join(f"{time} (label 0.9)" for time in labels.index[labels == 0.9][:3]),
+    )
+
+
+@breaks("label_pipeline", "schema")
 def shares_that_do_not_add_up(subject: Subject) -> Tampered:
     prepared = subject.value
     buy = (prepared.labels == 1).astype("float64")
     shares = pd.DataFrame({-1: 0.0, 0: 1.0 - buy, 1: buy})
     shares.iloc[6] = (0.1, 0.2, 0.3)
+    provenance = subject.manifest.provenance
     return Tampered(
         replace(prepared, labels=shares),
-        f"1 rows, the first at {buy.index[6]} have labels outside [0, 1] or shares that do not add up",
+        "the prepared labels break their schema:\n- the shares of the classes must add up to 1: "
+        f"1 of {len(buy)} rows break this, first {buy.index[6]} (-1 0.1, 0 0.2, 1 0.3)",
+        provenance={
+            "settings": {**provenance.settings, "CVN_LABEL_SMOOTHING": "mild"},
+            "lineage": {**provenance.lineage, "CVN_BINARY_CLASSIFICATION": "0"},
+        },
     )
 
 
-@breaks("label_pipeline", "weights_positive")
+@breaks("label_pipeline", "schema")
 def row_without_weight(subject: Subject) -> Tampered:
     prepared = subject.value
+    count = len(prepared.weights)
     return Tampered(
         replace(prepared, weights=with_value(prepared.weights, 4, 0.0)),
-        f"1 rows, the first at {prepared.weights.index[4]} have a weight that is not above 0",
+        "the weights break their schema:\n- weight must be positive: "
+        f"1 of {count} rows break this, first {prepared.weights.index[4]} (weight 0.0)",
     )
 
 
-@breaks("label_pipeline", "weights_positive")
+@breaks("label_pipeline", "schema")
 def weight_that_is_no_number(subject: Subject) -> Tampered:
     prepared = subject.value
+    first = f"1 of {len(prepared.weights)} rows break this, first {prepared.weights.index[4]} (weight nan)"
     return Tampered(
         replace(prepared, weights=with_value(prepared.weights, 4, np.nan)),
-        f"1 rows, the first at {prepared.weights.index[4]} have a weight that is not above 0",
+        f"the weights break their schema:\n- values must be finite: {first}\n- weight must be positive: {first}",
+    )
+
+
+@breaks("label_pipeline", "schema")
+def suspects_and_features_both_broken(subject: Subject) -> Tampered:
+    prepared = subject.value
+    features = with_cell(prepared.features, 3, prepared.features.columns[0], np.inf)
+    return Tampered(
+        replace(prepared, features=features, suspects=prepared.suspects.astype("int8")),
+        "the prepared features break their schema:\n- values must be finite: "
+        f"1 of {len(features)} rows break this, first {features.index[3]} ({features.columns[0]} inf)\n"
+        "the suspects break their schema:\n- types are wrong: suspect is int8, expected bool",
     )
 
 
 # hyperparameters
 
 
-@breaks("hyperparameters", "in_range")
+@breaks("hyperparameters", "schema")
 def tree_too_deep(subject: Subject) -> Tampered:
     params = {**subject.value.params, "max_depth": 20}
     depth = {item.name: item for item in HYPERPARAMETERS["XGBOOST"]}["max_depth"]
     return Tampered(
-        replace(subject.value, params=params), f"max_depth is 20, outside its range {depth.low} to {depth.high}"
+        replace(subject.value, params=params),
+        f"the hyperparameters break their schema:\n- max_depth must lie within {depth.low} to {depth.high}: "
+        "1 of 1 rows break this, first 0 (max_depth 20)",
     )
 
 
-@breaks("hyperparameters", "in_range")
+@breaks("hyperparameters", "schema")
 def learning_rate_of_nothing(subject: Subject) -> Tampered:
     params = {**subject.value.params, "learning_rate": 0.0}
     rate = {item.name: item for item in HYPERPARAMETERS["XGBOOST"]}["learning_rate"]
     return Tampered(
         replace(subject.value, params=params),
-        f"learning_rate is 0.0, outside its range {rate.low:g} to {rate.high:g}",
+        f"the hyperparameters break their schema:\n- learning_rate must lie within {rate.low:g} to {rate.high:g}: "
+        "1 of 1 rows break this, first 0 (learning_rate 0.0)",
     )
 
 
-@breaks("hyperparameters", "in_range")
+@breaks("hyperparameters", "schema")
 def parameter_that_nobody_declared(subject: Subject) -> Tampered:
     return Tampered(
-        replace(subject.value, params={"luck": 7}),
-        "luck is not a declared hyperparameter; declared: "
-        + ", ".join(item.name for item in HYPERPARAMETERS["XGBOOST"]),
+        replace(subject.value, params={**subject.value.params, "luck": 7}),
+        "the hyperparameters break their schema:\n- columns are unknown: luck",
+    )
+
+
+@breaks("hyperparameters", "schema")
+def trial_of_an_impossible_score(subject: Subject) -> Tampered:
+    trials = with_cell(subject.value.trials, 1, "score", -1000.0)
+    return Tampered(
+        replace(subject.value, trials=trials),
+        "the trials break their schema:\n- score must lie within 0 to 1: "
+        "1 of 2 rows break this, first 1 (score -1000.0)",
     )
 
 
@@ -594,6 +701,33 @@ def one_feature_fewer(subject: Subject) -> Tampered:
     return Tampered(
         replace(subject.value, model=replace(model, feature_names=model.feature_names[:-1])),
         f"feature names differ from the training rows at position {last}: [] and ['{model.feature_names[-1]}']",
+    )
+
+
+@breaks("model", "schema")
+def model_of_an_unknown_loss(subject: Subject) -> Tampered:
+    model = subject.value.model
+    return Tampered(
+        replace(subject.value, model=replace(model, objective="hinge")),
+        "the model facts break their schema:\n- objective must be one of logistic, focal, softprob: "
+        "1 of 1 rows break this, first 0 (objective hinge)",
+    )
+
+
+@breaks("model", "schema")
+def reference_that_cannot_be_scored(subject: Subject) -> Tampered:
+    stored = subject.value
+    name = stored.reference.columns[2]
+    return Tampered(
+        replace(
+            stored,
+            reference=with_cell(stored.reference, 1, name, np.nan),
+            reference_scores=with_value(stored.reference_scores, 2, 1.5),
+        ),
+        "the reference rows break their schema:\n- values must be finite: "
+        f"1 of {len(stored.reference)} rows break this, first {stored.reference.index[1]} ({name} nan)\n"
+        "the reference scores break their schema:\n- buy_score must lie within 0 to 1: "
+        f"1 of {len(stored.reference)} rows break this, first {stored.reference.index[2]} (buy_score 1.5)",
     )
 
 
@@ -653,16 +787,33 @@ def probability_of_another_calibrator(subject: Subject) -> Tampered:
     )
 
 
-@breaks("calibration", "in_range")
+@breaks("calibration", "schema")
 def probability_above_one(subject: Subject) -> Tampered:
     rows = with_cell(subject.value.rows, 2, "probability", 1.5)
-    return Tampered(replace(subject.value, rows=rows), f"1 rows, the first at {rows.index[2]} are outside [0, 1]")
+    return Tampered(
+        replace(subject.value, rows=rows),
+        "the calibrated rows break their schema:\n- probability must lie within 0 to 1: "
+        f"1 of {len(rows)} rows break this, first {rows.index[2]} (probability 1.5)",
+    )
 
 
-@breaks("calibration", "in_range")
+@breaks("calibration", "schema")
 def probability_that_is_missing(subject: Subject) -> Tampered:
     rows = with_cell(subject.value.rows, 2, "probability", np.nan)
-    return Tampered(replace(subject.value, rows=rows), f"1 rows, the first at {rows.index[2]} are outside [0, 1]")
+    return Tampered(
+        replace(subject.value, rows=rows),
+        "the calibrated rows break their schema:\n- probability must lie within 0 to 1: "
+        f"1 of {len(rows)} rows break this, first {rows.index[2]} (probability nan)",
+    )
+
+
+@breaks("calibration", "schema")
+def threshold_between_always_and_never(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, calibration=replace(subject.value.calibration, threshold=1.5)),
+        "the calibration facts break their schema:\n- threshold must lie within 0 to 1, or be 2 for never: "
+        "1 of 1 rows break this, first 0 (threshold 1.5)",
+    )
 
 
 @breaks("calibration", "unseen_rows")
@@ -758,6 +909,37 @@ def prediction_turned_around(subject: Subject) -> Tampered:
     )
 
 
+@breaks("test_report", "schema")
+def counts_that_do_not_add_up(subject: Subject) -> Tampered:
+    report = subject.value.report
+    counts = f"tn {report.tn}, fp {report.fp}, fn {report.fn}, tp {report.tp + 1}, rows {report.rows}"
+    return Tampered(
+        replace(subject.value, report=replace(report, tp=report.tp + 1)),
+        "the numbers of the report break their schema:\n- counts must add up to the rows: "
+        f"1 of 1 rows break this, first 0 ({counts})",
+    )
+
+
+@breaks("test_report", "schema")
+def predictions_beyond_certainty(subject: Subject) -> Tampered:
+    rows = with_cell(subject.value.predictions, 2, "score", 1.5)
+    return Tampered(
+        replace(subject.value, predictions=rows),
+        "the predictions break their schema:\n- score must lie within 0 to 1: "
+        f"1 of {len(rows)} rows break this, first {rows.index[2]} (score 1.5)",
+    )
+
+
+@breaks("test_report", "schema")
+def plot_that_is_no_picture(subject: Subject) -> Tampered:
+    plots = {**subject.value.plots, "label_timeline": b"not drawn"}
+    return Tampered(
+        replace(subject.value, plots=plots),
+        "the plots break their schema:\n- a plot must be a PNG: "
+        "1 of 3 rows break this, first 0 (plot label_timeline, png False)",
+    )
+
+
 @breaks("test_report", "unseen_rows")
 def reported_on_a_calibration_row(subject: Subject) -> Tampered:
     rows = subject.value.predictions
@@ -779,6 +961,86 @@ def lift_too_good_to_be_true(subject: Subject) -> Tampered:
     )
 
 
+# validation_audit
+
+
+@breaks("validation_audit", "schema")
+def probe_that_passes_without_a_value(subject: Subject) -> Tampered:
+    audit = subject.value
+    unmeasured = replace(audit.probes[2], value=None)
+    return Tampered(
+        replace(audit, probes=(*audit.probes[:2], unmeasured, *audit.probes[3:])),
+        "the probes break their schema:\n- a probe without a value does not pass: "
+        f"1 of {len(audit.probes)} rows break this, first 2 (passed True, value nan)",
+    )
+
+
+@breaks("validation_audit", "certified")
+def probe_that_found_something(subject: Subject) -> Tampered:
+    audit = subject.value
+    failed = replace(audit.probes[2], passed=False, message="3 label spans reach into another slice", value=3.0)
+    return Tampered(
+        replace(audit, probes=(*audit.probes[:2], failed, *audit.probes[3:])),
+        "spans_apart: 3 label spans reach into another slice",
+    )
+
+
+@breaks("validation_audit", "certified")
+def anchor_that_did_not_hold(subject: Subject) -> Tampered:
+    audit = subject.value
+    anchor = replace(audit.anchor, largest_difference=0.25)
+    return Tampered(
+        replace(audit, anchor=anchor),
+        f"s22a1: the second fit is not the recorded model: over {anchor.compared_trees} trees scores differ by up "
+        f"to 0.25 on {anchor.rows} rows (allowed 1e-06), the best round is {anchor.recorded_best_round}, recorded "
+        f"{anchor.recorded_best_round}",
+    )
+
+
+@breaks("validation_audit", "certified")
+def audit_of_another_model(subject: Subject) -> Tampered:
+    other = replace(subject.value.subject, model_version="another")
+    model = subject.manifest.provenance.inputs["model"]
+    return Tampered(
+        replace(subject.value, subject=other), f"it is an audit of model another, and was to be one of model {model}"
+    )
+
+
+@breaks("validation_audit", "certified")
+def audit_that_could_not_be_made(subject: Subject) -> Tampered:
+    return Tampered(InconclusiveAudit(subject.value.subject, "no parquet"), "INCONCLUSIVE_TOOLING: no parquet")
+
+
+@breaks("validation_audit", "certified")
+def audit_without_one_of_the_probes(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, probes=subject.value.probes[:-1]),
+        "it is not a whole audit: noise_is_not_learned was not asked, and this code asks it; audit again",
+    )
+
+
+# Rules about a version as a whole, and the cases in which a rule about rows has none to blame.
+ABOUT_THE_WHOLE = {
+    ("feature_selection", "known_names"),
+    ("label_pipeline", "types_preserved"),
+    ("calibration", "monotone"),
+    ("test_report", "believable"),
+}
+NO_ROW_TO_BLAME = {
+    "label_pipeline-rows_match-label_without_features",
+    "test_report-beside_baseline-threshold_chosen_on_the_test_slice",
+    "validation_audit-certified-anchor_that_did_not_hold",
+    "validation_audit-certified-audit_of_another_model",
+    "validation_audit-certified-audit_that_could_not_be_made",
+    "validation_audit-certified-audit_without_one_of_the_probes",
+    *(
+        str(case)
+        for case in CASES
+        if case.rule == "beside_baseline" and case.tamper.__name__ != "prediction_turned_around"
+    ),
+}
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rule_refuses(chain: Graph, case: Case) -> None:
     tampered = case.tamper(subject_of(chain, case.asset))
@@ -789,10 +1051,36 @@ def test_rule_refuses(chain: Graph, case: Case) -> None:
     assert said.description == tampered.message
     assert not said.passed
     assert said.severity.value == ("ERROR" if rule.blocking else "WARN")
+    table = said.metadata.get("first offending rows")
+    assert (table is None) == ((case.asset, case.rule) in ABOUT_THE_WHOLE or str(case) in NO_ROW_TO_BLAME)
+    if table is not None:
+        assert 0 < len(table.records) <= SHOWN_OFFENDERS
+        assert all(set(each.data) == {"column", "row", "value", "demand"} for each in table.records)
 
 
 def test_every_rule_has_data_that_must_fail_it() -> None:
     assert {(case.asset, case.rule) for case in CASES} == set(RULES)
+
+
+@pytest.mark.parametrize("asset", SCHEMAS)
+def test_every_part_of_a_schema_has_data_that_must_fail_it(chain: Graph, asset: str) -> None:
+    subject = subject_of(chain, asset)
+    cases = [case for case in CASES if (case.asset, case.rule) == (asset, "schema")]
+    said = "\n".join(case.tamper(subject).message for case in cases)
+    for part in SCHEMAS[asset]:
+        if (asset, part.name) != ("validation_audit", "facts"):  # its types and its codec let no other facts be
+            assert f"the {part.schema(subject).name} break their schema" in said, part.name
+
+
+def test_the_table_shows_the_values_that_are_to_blame(chain: Graph) -> None:
+    real = subject_of(chain, "labels")
+    table = with_cell(real.value, 9, "entry_time", real.value.index[9])
+    said = verdict("labels", RULES["labels", "causal"], publish(chain, "labels", Tampered(table, ""), "blamed"))
+    demand = "entry at the next open, exit not before it"
+    assert [record.data for record in said.metadata["first offending rows"].records] == [
+        {"column": "entry_time", "row": str(table.index[9]), "value": str(table.index[9]), "demand": demand},
+        {"column": "exit_time", "row": str(table.index[9]), "value": str(table["exit_time"].iloc[9]), "demand": demand},
+    ]
 
 
 def test_real_artifacts_keep_every_rule(chain: Graph) -> None:
@@ -812,6 +1100,29 @@ def test_only_the_two_rules_of_judgement_warn() -> None:
         ("test_report", "believable"),
     }
     assert all(name in BLOCKING_CHECKS[asset] for asset, name in set(RULES) - warning)
+
+
+def test_a_skipped_audit_warns_although_its_rule_blocks(chain: Graph) -> None:
+    audit = subject_of(chain, "validation_audit").value
+    skipped = publish(chain, "validation_audit", Tampered(SkippedAudit(audit.subject, audit.probes), ""), "skipped")
+    said = verdict("validation_audit", RULES["validation_audit", "certified"], skipped)
+    assert not said.passed
+    assert said.severity.value == "WARN"
+    assert said.description.startswith("s22a1_status=SKIPPED: every probe passed, and the anchor was skipped")
+    assert said.description.endswith("It is not a complete audit.")
+
+
+def test_a_skipped_audit_whose_probe_found_something_is_refused(chain: Graph) -> None:
+    audit = subject_of(chain, "validation_audit").value
+    failed = replace(audit.probes[2], passed=False, message="3 label spans reach into another slice")
+    found = SkippedAudit(audit.subject, (*audit.probes[:2], failed))
+    said = verdict(
+        "validation_audit",
+        RULES["validation_audit", "certified"],
+        publish(chain, "validation_audit", Tampered(found, ""), "skipped, and found something"),
+    )
+    assert (said.passed, said.severity.value) == (False, "ERROR")
+    assert said.description == "spans_apart: 3 label spans reach into another slice"
 
 
 def test_large_lift_on_the_simulated_market_is_believed(chain: Graph) -> None:
@@ -836,7 +1147,7 @@ def test_soft_labels_need_not_be_integers(chain: Graph) -> None:
     published = publish(chain, "label_pipeline", soft, "soft")
     for contract in CONTRACTS:
         if contract.asset == "label_pipeline":
-            assert [rule.judge(published) for rule in contract.rules] == [None] * 4
+            assert [rule.judge(published) for rule in contract.rules] == [None] * 3
 
 
 def test_filtered_rows_are_the_suspects(chain: Graph) -> None:
@@ -852,9 +1163,11 @@ def test_filtered_rows_are_the_suspects(chain: Graph) -> None:
 
     unsaid = Tampered(replace(real.value, **parts), "", provenance={"settings": settings})
     count = len(real.value.labels)
-    assert rule.judge(publish(chain, "label_pipeline", unsaid, "row dropped unsaid")) == (
+    breach = rule.judge(publish(chain, "label_pipeline", unsaid, "row dropped unsaid"))
+    assert breach.message == (
         f"{count - 1} rows came out, expected {count}, the training rows in their order (CVN_CLEANLAB='filter')"
     )
+    assert [(each.row, each.value) for each in breach.offenders] == [(str(dropped), "lost")]
 
 
 def test_rule_without_its_upstream_is_not_a_pass(chain: Graph) -> None:

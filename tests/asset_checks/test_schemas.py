@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asset_checks import schemas
+from asset_checks import row_rules, schemas
+from asset_checks.breach import ALL_ROWS, SHOWN_OFFENDERS, Offender
+from asset_checks.row_rules import violations
+from cvntrade_assets.definitions import ASSETS
 from cvntrade_assets.learning.barriers import label_candles
 from cvntrade_assets.learning.features import FEATURE_NAMES, compute_features
 from cvntrade_assets.learning.splits import SliceFractions
 from cvntrade_assets.learning.training_set import assemble_training_set
+from cvntrade_assets.settings import HYPERPARAMETERS
 from cvntrade_assets.trading.pte import PTE
 
 INTERVAL = pd.Timedelta("30min")
@@ -45,9 +49,9 @@ def targets(features, labels) -> pd.DataFrame:
 
 
 def expect_breach(schema, frame: pd.DataFrame, complaint: str) -> None:
-    found = schemas.violations(schema, frame)
+    found = violations(schema, frame)
     assert found is not None
-    assert re.search(complaint, found), found
+    assert re.search(complaint, found.message), found.message
 
 
 def put(frame: pd.DataFrame, row: int, **values) -> pd.DataFrame:
@@ -96,7 +100,7 @@ CANDLE_BREACHES = [
 FEATURE_BREACHES = [
     (lambda x: put(x, 3, RSI_14=np.nan), r"values must be finite: 1 of 1500 rows.*\(RSI_14 nan\)"),
     (lambda x: put(x, 3, RSI_14=-np.inf), r"values must be finite: 1 of 1500 rows.*\(RSI_14 -inf\)"),
-    (lambda x: x.astype("float64"), f"and {len(FEATURE_NAMES) - schemas.SHOWN_NAMES} more"),
+    (lambda x: x.astype("float64"), f"and {len(FEATURE_NAMES) - row_rules.SHOWN_NAMES} more"),
     (lambda x: x.drop(columns="RSI_14"), "columns are missing: RSI_14"),
     (lambda x: x.rename(columns={"RSI_14": "RSI14"}), "columns are unknown: RSI14"),
     (lambda x: x[["BODY", *(n for n in FEATURE_NAMES if n != "BODY")]], "columns are out of order: BODY"),
@@ -146,26 +150,26 @@ TARGET_BREACHES = [
 
 
 def test_real_work_keeps_its_schemas(candles, features, labels, targets):
-    assert schemas.violations(schemas.candles_schema(INTERVAL), candles) is None
-    assert schemas.violations(schemas.features_schema(), features) is None
-    assert schemas.violations(schemas.features_schema(["BODY", "CLV"]), features[["BODY", "CLV"]]) is None
-    assert schemas.violations(schemas.labels_schema(binary=True), labels) is None
-    assert schemas.violations(schemas.targets_schema(binary=True), targets) is None
+    assert violations(schemas.candles_schema(INTERVAL), candles) is None
+    assert violations(schemas.features_schema(), features) is None
+    assert violations(schemas.features_schema(["BODY", "CLV"]), features[["BODY", "CLV"]]) is None
+    assert violations(schemas.labels_schema(binary=True), labels) is None
+    assert violations(schemas.targets_schema(binary=True), targets) is None
 
 
 def test_three_classes_keep_their_schema(candles):
     labels = label_candles(candles, LABEL_PTE, interval=INTERVAL, binary=False)
     assert (labels["label"] == -1).any()
-    assert schemas.violations(schemas.labels_schema(), labels) is None
-    assert "label must be one of 0, 1" in schemas.violations(schemas.labels_schema(binary=True), labels)
+    assert violations(schemas.labels_schema(), labels) is None
+    assert "label must be one of 0, 1" in violations(schemas.labels_schema(binary=True), labels).message
 
 
 @pytest.mark.parametrize("symbol", ["ADAUSDT", "BTCUSDT"])
 def test_real_candles_and_their_labels_keep_their_schemas(real_candles, symbol: str):
     candles = real_candles(symbol, start="2024-11-01", end="2025-03-01")
     labels = label_candles(candles, LABEL_PTE, interval=INTERVAL, binary=False)
-    assert schemas.violations(schemas.candles_schema(INTERVAL), candles) is None
-    assert schemas.violations(schemas.labels_schema(), labels) is None
+    assert violations(schemas.candles_schema(INTERVAL), candles) is None
+    assert violations(schemas.labels_schema(), labels) is None
 
 
 def test_frames_keep_their_schemas_through_parquet(tmp_path: Path, candles, features, labels, targets):
@@ -176,7 +180,7 @@ def test_frames_keep_their_schemas_through_parquet(tmp_path: Path, candles, feat
         ("targets", schemas.targets_schema(), targets),
     ):
         frame.to_parquet(tmp_path / name)
-        assert schemas.violations(schema, pd.read_parquet(tmp_path / name)) is None
+        assert violations(schema, pd.read_parquet(tmp_path / name)) is None
 
 
 @pytest.mark.parametrize("kind", ["candles", "features", "labels", "targets"])
@@ -206,31 +210,373 @@ def test_target_breaches(targets, change, complaint: str):
     expect_breach(schemas.targets_schema(), change(targets), complaint)
 
 
+# parts whose data is small enough to be written down
+
+TIMES = pd.date_range("2025-01-01", periods=4, freq="30min", tz="UTC", name="open_time", unit="ns")
+SEARCHED = [item for item in HYPERPARAMETERS["XGBOOST"] if item.searched]
+BEST = {item.name: int(item.default) if item.integer else item.default for item in schemas.tree_hyperparameters()}
+REPORT = {
+    **dict.fromkeys(
+        ("f1_buy", "baseline_f1_buy", "buy_rate", "predicted_buy_rate", "precision_buy", "recall_buy"), 0.5
+    ),
+    **dict.fromkeys(("pr_auc", "pr_auc_chance", "brier_before", "brier_after", "brier_base_rate"), 0.3),
+    **dict.fromkeys(("ece_before", "ece_after", "threshold"), 0.2),
+    **dict.fromkeys(("f1_buy_delta", "pr_auc_lift", "pr_auc_lift_low", "pr_auc_lift_high"), 0.0),
+    **{"tn": 1, "fp": 1, "fn": 1, "tp": 1, "rows": 4},
+}
+
+
+def record(values: dict) -> pd.DataFrame:
+    return pd.DataFrame([values])
+
+
+def timed(**columns) -> pd.DataFrame:
+    return pd.DataFrame(columns, index=TIMES)
+
+
+def edit(**values):
+    """A change of the first row."""
+    return lambda frame: put(frame, 0, **values)
+
+
+MONTHS = pd.DataFrame(
+    [
+        ("2025-01", "good", "ab", None, None, None),
+        ("2025-02", "absent", None, "a hole", None, None),
+        ("2025-03", "quarantined", None, "its checksum is wrong", None, None),
+    ],
+    columns=["month", "status", "sha256", "reason", "replaced_sha256", "kept_from"],
+)
+SELECTED = pd.DataFrame(
+    {
+        "score": [0.7, np.nan, 0.3],
+        "kept": [True, False, True],
+        "reason": ["kept", "constant", "kept"],
+        "chosen": [True, False, True],
+    },
+    index=pd.Index(["A", "B", "C"], name="feature"),
+)
+TRIALS = pd.DataFrame(
+    {"score": [0.4, 0.5], "score_fold_0": [0.3, 0.6], "score_fold_1": [0.5, 0.4], "rounds": [10.0, 20.0]}
+    | {item.name: [BEST[item.name]] * 2 for item in SEARCHED},
+    index=pd.RangeIndex(2, name="trial"),
+)
+LABELS = np.array([0, 1, 0, 1], dtype="int8")
+HALF = np.full(4, 0.5)
+SHARES = pd.DataFrame({"-1": [1.0, 0, 0, 0], "0": [0.0, 1, 0.1, 1], "1": [0.0, 0, 0.9, 0]}, index=TIMES)
+CALIBRATED = timed(label=LABELS, target=LABELS, score=HALF, probability=HALF)
+PREDICTED = timed(**{"label": LABELS, "return": HALF, "score": HALF, "probability": HALF, "predicted": HALF > 0.4})
+MODEL = {"objective": "logistic", "best_iteration": 3, "features": 10, "bytes": 1000}
+CALIBRATION = {
+    "method": "sigmoid",
+    "threshold": 0.3,
+    "threshold_method": "f1_binary",
+    "n_rows": 100,
+    "base_rate": 0.25,
+    "notes": [],
+}
+AUDIT = {"kind": "complete", "s22a1_status": "REPRODUCED", "s22a1_anchor_available": True, "diagnosis": "s40"}
+PROBED = pd.DataFrame(
+    {
+        "name": ["a", "b"],
+        "passed": [True, False],
+        "message": ["fine", "not"],
+        "value": [0.0, np.nan],
+        "limit": [1.0, 1.0],
+    }
+)
+PLOTS = pd.DataFrame({"plot": list(schemas.PLOTS), "png": True})
+
+# Every part: its schema, data that keeps it, and for every rule of it a change that breaks it.
+PARTS = {
+    "months": (
+        schemas.months_schema,
+        MONTHS,
+        [
+            (edit(month="January"), "month must look like 2025-01: 1 of 3"),
+            (lambda m: m.iloc[::-1], "months must follow each other: 2 of 3"),
+            (edit(status="fine"), "status must be one of good, absent, quarantined"),
+            (lambda m: put(m, 1, reason=None), "a good month has no reason, any other has one"),
+        ],
+    ),
+    "selection": (
+        lambda: schemas.selection_schema(["A", "B", "C"]),
+        SELECTED,
+        [
+            (lambda s: s.iloc[[0, 2, 1]], "every offered feature must have its row, in their order"),
+            (edit(score=1.2), "score must lie within 0 to 1 where it is defined"),
+            (edit(score=np.nan), "a kept feature must have a score"),
+            (edit(reason="constant"), "reason must be 'kept' for kept ones only"),
+            (edit(chosen=False), "the chosen names must be the kept ones"),
+        ],
+    ),
+    "hard labels": (
+        lambda: schemas.prepared_labels_schema(binary=True, smoothed=False),
+        timed(label=LABELS),
+        [(edit(label=-1), "label must be one of 0, 1: 1 of 4")],
+    ),
+    "three hard labels": (
+        lambda: schemas.prepared_labels_schema(binary=False, smoothed=False),
+        timed(label=np.array([-1, 0, 1, 0], dtype="int8")),
+        [(edit(label=2), "label must be one of -1, 0, 1: 1 of 4")],
+    ),
+    "soft labels": (
+        lambda: schemas.prepared_labels_schema(binary=True, smoothed=True),
+        timed(label=LABELS * 0.9),
+        [
+            (edit(label=1.1), "label must lie within 0 to 1"),
+            (lambda labels: labels.astype("float32"), "label is float32, expected float64"),
+        ],
+    ),
+    "class shares": (
+        lambda: schemas.prepared_labels_schema(binary=False, smoothed=True),
+        SHARES,
+        [
+            (edit(**{"-1": 1.5, "0": -0.5}), "-1 must lie within 0 to 1(.|\n)*0 must lie within 0 to 1"),
+            (lambda shares: put(shares, 2, **{"1": 1.1, "0": -0.1}), "1 must lie within 0 to 1"),
+            (edit(**{"-1": 0.9}), "the shares of the classes must add up to 1: 1 of 4"),
+        ],
+    ),
+    "weights": (
+        schemas.weights_schema,
+        timed(weight=HALF),
+        [(edit(weight=np.inf), "values must be finite"), (edit(weight=0.0), "weight must be positive")],
+    ),
+    "suspects": (
+        schemas.suspects_schema,
+        timed(suspect=[True, False, False, False]),
+        [(lambda s: s.astype("int8"), "suspect is int8, expected bool")],
+    ),
+    "trials": (
+        lambda: schemas.trials_schema(SEARCHED, 2),
+        TRIALS,
+        [
+            (lambda t: t.iloc[:0], "there must be a trial"),
+            (edit(score=1.5), "score must lie within 0 to 1"),
+            (edit(score_fold_0=-0.1), "score_fold_0 must lie within 0 to 1"),
+            (edit(score_fold_1=np.nan), "score_fold_1 must lie within 0 to 1"),
+            (edit(rounds=0.0), "a trial must grow a tree"),
+            *((edit(**{item.name: item.high + 1}), f"{item.name} must lie within") for item in SEARCHED),
+            (lambda t: t.drop(columns="score_fold_1"), "columns are missing: score_fold_1"),
+        ],
+    ),
+    "hyperparameters": (
+        schemas.hyperparameters_schema,
+        record(BEST),
+        [
+            *(
+                (edit(**{item.name: item.high + 1}), f"{item.name} must lie within")
+                for item in schemas.tree_hyperparameters()
+            ),
+            (lambda p: p.assign(luck=7), "columns are unknown: luck"),
+            (lambda p: pd.concat([p, p]), "there must be one row"),
+        ],
+    ),
+    "model": (
+        schemas.model_schema,
+        record(MODEL),
+        [
+            (lambda m: pd.concat([m, m]), "there must be one row"),
+            (edit(objective="hinge"), "objective must be one of logistic, focal, softprob"),
+            (edit(best_iteration=-1), "the best round must not be before the first"),
+            (edit(features=0), "there must be features"),
+            (edit(bytes=0), "there must be a booster"),
+        ],
+    ),
+    "reference scores": (
+        schemas.scores_schema,
+        timed(buy_score=HALF),
+        [(edit(buy_score=1.2), "buy_score must lie within 0 to 1")],
+    ),
+    "calibration": (
+        schemas.calibration_schema,
+        record(CALIBRATION),
+        [
+            (lambda c: pd.concat([c, c]), "there must be one row"),
+            (edit(method="magic"), "method must be one of none, sigmoid"),
+            (edit(threshold_method="luck"), "threshold_method must be one of"),
+            (edit(threshold=1.5), "threshold must lie within 0 to 1, or be 2 for never"),
+            (edit(n_rows=0), "there must be rows behind it"),
+            (edit(base_rate=1.1), "base_rate must lie within 0 to 1"),
+        ],
+    ),
+    "calibrated": (
+        lambda: schemas.calibrated_schema(binary=True),
+        CALIBRATED,
+        [
+            (edit(label=-1), "label must be one of 0, 1"),
+            (edit(target=2), "target must be one of 0, 1"),
+            (edit(score=-0.1), "score must lie within 0 to 1"),
+            (edit(probability=np.nan), "probability must lie within 0 to 1: 1 of 4"),
+        ],
+    ),
+    "report": (
+        schemas.report_schema,
+        record(REPORT),
+        [
+            (lambda r: pd.concat([r, r]), "there must be one row"),
+            *(
+                (edit(**{name: 1.5}), f"{name} must lie within 0 to 1")
+                for name in REPORT
+                if name not in ("threshold", "tn", "fp", "fn", "tp", "rows")
+                and "lift" not in name
+                and "delta" not in name
+            ),
+            (edit(f1_buy_delta=-1.5), "f1_buy_delta must lie within -1 to 1"),
+            *((edit(**{name: 3.0}), f"{name} must lie within -2 to 2") for name in REPORT if "lift" in name),
+            (edit(threshold=-0.5), "threshold must lie within 0 to 2"),
+            (edit(tn=-1, fp=3), "counts must not be negative"),
+            (edit(rows=5), "counts must add up to the rows"),
+        ],
+    ),
+    "predictions": (
+        lambda: schemas.predictions_schema(binary=True),
+        PREDICTED,
+        [
+            (edit(label=-1), "label must be one of 0, 1"),
+            (edit(**{"return": np.nan}), "values must be finite"),
+            (edit(score=2.0), "score must lie within 0 to 1"),
+            (edit(probability=2.0), "probability must lie within 0 to 1"),
+        ],
+    ),
+    "plots": (
+        schemas.plots_schema,
+        PLOTS,
+        [
+            (lambda p: p.iloc[1:], "the plots must be label_timeline"),
+            (edit(png=False), "a plot must be a PNG"),
+        ],
+    ),
+    "audit": (
+        schemas.audit_schema,
+        record(AUDIT),
+        [
+            (lambda a: pd.concat([a, a]), "there must be one row"),
+            (edit(kind="half"), "kind must be one of complete, skipped, inconclusive"),
+            (edit(s22a1_status="FINE"), "s22a1_status must be one of REPRODUCED"),
+            (edit(kind="skipped"), "an anchor belongs to a complete audit alone"),
+            (edit(diagnosis="s99"), "diagnosis must be one of s40, s22"),
+        ],
+    ),
+    "probes": (
+        schemas.probes_schema,
+        PROBED,
+        [
+            (edit(name="b"), "a probe is asked once: 1 of 2"),
+            (edit(value=np.nan), "a probe without a value does not pass: 1 of 2"),
+            (edit(limit=np.inf), "values must be finite"),
+        ],
+    ),
+}
+SHAPED = {"there must be rows", "open_time must be strictly increasing"}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_part_keeps_its_schema(part: str):
+    schema, kept, _ = PARTS[part]
+    assert violations(schema(), kept) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "number"), [(part, number) for part, (*_, breaches) in PARTS.items() for number in range(len(breaches))]
+)
+def test_part_breaches(part: str, number: int):
+    schema, kept, breaches = PARTS[part]
+    change, complaint = breaches[number]
+    expect_breach(schema(), change(kept), complaint)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_rule_of_a_part_has_data_that_must_fail_it(part: str):
+    schema, kept, breaches = PARTS[part]
+    said = [violations(schema(), change(kept)).message for change, _ in breaches]
+    demands = {check.error for check in schema().checks} - SHAPED
+    assert {demand for demand in demands if not any(f"- {demand}" in message for message in said)} == set()
+
+
+def test_no_month_is_no_breach():
+    assert violations(schemas.months_schema(), MONTHS.iloc[:0]) is None
+
+
+def test_undefined_scores_are_no_breach():
+    undefined = record(REPORT).assign(precision_buy=np.nan, pr_auc=np.nan, pr_auc_lift=np.nan, pr_auc_lift_low=np.nan)
+    assert violations(schemas.report_schema(), undefined) is None
+    assert violations(schemas.report_schema(), undefined.assign(f1_buy=np.nan)) is not None
+
+
+def test_fields_of_a_record_stand_in_any_order():
+    assert violations(schemas.model_schema(), record(MODEL).iloc[:, ::-1]) is None
+
+
+def test_a_threshold_may_be_never():
+    assert violations(schemas.calibration_schema(), record({**CALIBRATION, "threshold": schemas.NEVER})) is None
+
+
+def test_every_asset_has_a_schema():
+    assert list(schemas.SCHEMAS) == [definition.key.to_user_string() for definition in ASSETS if is_stage(definition)]
+
+
+def is_stage(definition) -> bool:
+    return "settings" in definition.metadata_by_key[definition.key]
+
+
 def test_first_violations_name_the_row_and_stay_short(candles):
     from pandera.errors import SchemaErrors
 
     broken = candles.iloc[::-1].assign(volume=-1.0, high=np.nan, low=0.0, close=np.inf, extra=1)
     with pytest.raises(SchemaErrors) as caught:
         schemas.candles_schema(INTERVAL).validate(broken, lazy=True)
-    lines = schemas.first_violations(caught.value).splitlines()
+    breach = row_rules.first_violations(caught.value)
+    lines = breach.message.splitlines()
     assert lines[0] == "the candles break their schema:"
     assert lines[1] == "- columns are unknown: extra"
     assert lines[2].startswith(
         "- open_time must be strictly increasing: 1999 of 2000 rows break this, first 2024-02-11"
     )
     assert lines[-1] == "- and 1 more"
-    assert len(lines) == schemas.SHOWN_RULES + 2
+    assert len(lines) == row_rules.SHOWN_RULES + 2
     assert max(len(line) for line in lines) < 400
+    # One rule that a whole table breaks hides no other: each has its line before any has its second.
+    demands = [offender.demand for offender in breach.offenders]
+    assert set(demands[:7]) == set(demands)
+
+
+def test_offenders_are_the_values_that_are_to_blame(candles):
+    broken = put(put(candles, 5, close=np.nan), 9, volume=-1.0)
+    breach = violations(schemas.candles_schema(INTERVAL), broken)
+    finite, volume = "values must be finite", "volume must not be negative"
+    assert Offender("close", str(candles.index[5]), "nan", finite) in breach.offenders
+    assert Offender("volume", str(candles.index[9]), "-1.0", volume) in breach.offenders
+    assert not [each for each in breach.offenders if each.demand == volume and each.row != str(candles.index[9])]
+
+
+def test_offenders_of_names_and_types_are_columns(features):
+    renamed = violations(schemas.features_schema(), features.rename(columns={"RSI_14": "RSI14"}))
+    assert {(each.column, each.row) for each in renamed.offenders} >= {("RSI_14", ALL_ROWS), ("RSI14", ALL_ROWS)}
+    wide = violations(schemas.features_schema(), features.astype({"RSI_14": "float64"}))
+    assert wide.offenders == (Offender("RSI_14", ALL_ROWS, "float64", "float32"),)
+
+
+def test_offenders_of_the_index_are_times(candles):
+    breach = violations(schemas.candles_schema(INTERVAL), reordered(candles, [0, 2, 1]))
+    at = str(candles.index[1])
+    assert breach.offenders == (Offender("open_time", at, at, "open_time must be strictly increasing"),)
+
+
+def test_table_of_offenders_is_short(candles):
+    breach = violations(schemas.candles_schema(INTERVAL), candles.assign(volume=-1.0))
+    assert len(breach.table.records) == SHOWN_OFFENDERS
+    assert breach.table.records[0].data["row"] == str(candles.index[0])
 
 
 def test_a_rule_that_cannot_run_is_not_a_pass(candles):
-    found = schemas.violations(schemas.candles_schema(INTERVAL), candles.drop(columns="high"))
-    assert "could not be checked: values must be finite" in found
+    found = violations(schemas.candles_schema(INTERVAL), candles.drop(columns="high"))
+    assert "could not be checked: values must be finite" in found.message
 
 
 def test_validation_changes_nothing(candles):
     before = candles.copy()
-    schemas.violations(schemas.candles_schema(INTERVAL), candles)
+    violations(schemas.candles_schema(INTERVAL), candles)
     pd.testing.assert_frame_equal(candles, before)
 
 

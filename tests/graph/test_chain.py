@@ -15,6 +15,7 @@ from services import Graph, create_database, make_graph
 
 from asset_checks.contracts import CONTRACTS
 from cvntrade_assets.definitions import build_defs
+from cvntrade_assets.operations.guardrails import GUARDRAILS
 from resources.artifacts import Artifact
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.gate import Gate
@@ -39,53 +40,101 @@ GRAPH = {
         "learning",
         "ml-owner",
         {"numba", "parquet"},
-        ("rows_match", "schema", "slices_purged"),
+        (
+            "rows_match",
+            "schema",
+            "slices_purged",
+            "rows_within_limit",
+            "rows_enough",
+            "memory_within_limit",
+            "rollout_passed",
+            "preflight_warnings",
+        ),
     ),
-    "feature_selection": (("training_set",), "learning", "ml-owner", {"xgboost", "parquet"}, ("known_names",)),
+    "feature_selection": (
+        ("training_set",),
+        "learning",
+        "ml-owner",
+        {"xgboost", "parquet"},
+        ("schema", "known_names"),
+    ),
     "label_pipeline": (
         ("feature_selection", "training_set"),
         "learning",
         "ml-owner",
         {"cleanlab", "parquet"},
-        ("types_preserved", "rows_match", "labels_in_range", "weights_positive"),
+        ("schema", "types_preserved", "rows_match"),
     ),
     "hyperparameters": (
         ("label_pipeline", "training_set"),
         "learning",
         "ml-owner",
         {"optuna", "parquet"},
-        ("in_range",),
+        ("schema",),
     ),
     "model": (
         ("hyperparameters", "label_pipeline", "training_set"),
         "learning",
         "ml-owner",
         {"xgboost"},
-        ("feature_names", "scores_alike"),
+        ("schema", "feature_names", "scores_alike"),
     ),
     "calibration": (
         ("model", "training_set"),
         "learning",
         "ml-owner",
         {"scikitlearn"},
-        ("targets_discrete", "in_range", "as_calibrated", "unseen_rows", "monotone"),
+        ("schema", "targets_discrete", "as_calibrated", "unseen_rows", "monotone"),
     ),
     "test_report": (
         ("calibration", "labels", "model", "training_set"),
         "evaluation",
         "ml-owner",
         {"scikitlearn", "matplotlib", "mlflow"},
-        ("beside_baseline", "unseen_rows", "believable"),
+        ("schema", "beside_baseline", "unseen_rows", "believable", "run_in_time"),
     ),
 }
-WARNINGS = {"archive_good", "believable"}
+# Built for a crypto when it is asked for, and not with the chain.
+ON_DEMAND = {
+    "validation_audit": (("model",), "evaluation", "ml-owner", {"xgboost"}, ("schema", "certified")),
+}
+# What is beside the chain: built by no crypto's run.
+OPERATIONS = {
+    "rollout": (
+        (),
+        "operations",
+        "mlops-maintainer",
+        {"postgres"},
+        ("preflight_gate", "canary_gate", "full_gate"),
+    ),
+    "guardrail_report": (
+        (),
+        "operations",
+        "mlops-maintainer",
+        {"postgres"},
+        ("no_run_wasted", "detected_in_time", "few_false_positives", "little_overhead"),
+    ),
+}
+WARNINGS = {
+    "archive_good",
+    "believable",
+    "run_in_time",
+    "preflight_warnings",
+}
 JOBS = {
     "candles_to_report": set(GRAPH),
     "refresh_candles": {"candles", "backtest_candles"},
+    "rollout_gate": {"rollout"},
+    "refresh_guardrail_report": {"guardrail_report"},
+    "audit_validation": {"validation_audit"},
+    "production_smoke": set(),
     "event_log_retention": set(),
 }
-SCHEDULES = {"event_log_retention_schedule": ("event_log_retention", "17 3 * * *", "RUNNING")}
-SENSORS = {"sync_universe": ("RUNNING", 60)}
+SCHEDULES = {
+    "event_log_retention_schedule": ("event_log_retention", "17 3 * * *", "RUNNING"),
+    "refresh_guardrail_report_schedule": ("refresh_guardrail_report", "47 3 * * *", "RUNNING"),
+}
+SENSORS = {"sync_universe": ("RUNNING", 60), "run_watch": ("RUNNING", 30)}
 
 COMMON = {
     "rows": dg.IntMetadataValue,
@@ -180,7 +229,8 @@ def test_graph_is_what_it_was() -> None:
     defs = build_defs()
     graph = defs.resolve_asset_graph()
     checks = {
-        asset: {key.name for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(asset)} for asset in GRAPH
+        asset: {key.name for key in graph.asset_check_keys if key.asset_key == dg.AssetKey(asset)}
+        for asset in GRAPH | ON_DEMAND | OPERATIONS
     }
     found = {
         key.to_user_string(): (
@@ -195,7 +245,7 @@ def test_graph_is_what_it_was() -> None:
     }
     assert found == {
         name: (tuple(sorted(reads)), group, [f"team:{owner}"], kinds, set(rules))
-        for name, (reads, group, owner, kinds, rules) in GRAPH.items()
+        for name, (reads, group, owner, kinds, rules) in (GRAPH | ON_DEMAND | OPERATIONS).items()
     }
 
 
@@ -218,16 +268,17 @@ def test_jobs_schedules_and_sensors_are_what_they_were() -> None:
     assert sensors == SENSORS
 
 
-def test_every_asset_and_check_is_one_crypto_at_a_time() -> None:
+def test_every_asset_and_check_of_the_chain_is_one_crypto_at_a_time() -> None:
     graph = build_defs().resolve_asset_graph()
-    partitions = {graph.get(key).partitions_def for key in graph.get_all_asset_keys()}
-    partitions |= {graph.get(key).partitions_def for key in graph.asset_check_keys}
+    chain = {dg.AssetKey(name) for name in GRAPH | ON_DEMAND}
+    partitions = {graph.get(key).partitions_def for key in chain}
+    partitions |= {graph.get(key).partitions_def for key in graph.asset_check_keys if key.asset_key in chain}
     assert partitions == {dg.DynamicPartitionsDefinition(name="crypto")}
 
 
 def test_every_asset_describes_itself_to_a_newcomer() -> None:
     graph = build_defs().resolve_asset_graph()
-    for name in GRAPH:
+    for name in GRAPH | ON_DEMAND | OPERATIONS:
         description = graph.get(dg.AssetKey(name)).description
         assert description is not None, name
         assert description.endswith("."), name
@@ -237,9 +288,12 @@ def test_every_asset_describes_itself_to_a_newcomer() -> None:
 def test_rules_block_unless_they_are_a_matter_of_judgement() -> None:
     graph = build_defs().resolve_asset_graph()
     blocking = {key for key in graph.asset_check_keys if graph.get(key).blocking}
-    assert {key.name for key in graph.asset_check_keys - blocking} == WARNINGS
+    beside = {key for key in graph.asset_check_keys if key.asset_key.to_user_string() in OPERATIONS}
+    assert not beside & blocking, "nothing is downstream of them"
+    assert {key.name for key in graph.asset_check_keys - blocking - beside} == WARNINGS
     meanings = {(rule.name, rule.meaning) for contract in CONTRACTS for rule in contract.rules}
-    assert {(key.name, graph.get(key).description) for key in graph.asset_check_keys} == meanings
+    meanings |= {(guardrail.name, guardrail.meaning) for guardrail in GUARDRAILS.values()}
+    assert {(key.name, graph.get(key).description) for key in graph.asset_check_keys - beside} <= meanings
 
 
 # what a run leaves behind
@@ -375,7 +429,8 @@ def test_two_fresh_stores_hold_the_same_bytes(
 
 
 def test_three_classes_run_to_the_end(graph: Graph) -> None:
-    done = run(graph, {"CVN_BINARY_CLASSIFICATION": "0", "CVN_LABEL_SMOOTHING": "mild"})
+    three = {"CVN_BINARY_CLASSIFICATION": "0", "CVN_THRESHOLD_METHOD": "expected_value"}
+    done = run(graph, {**three, "CVN_LABEL_SMOOTHING": "mild"})
     assert done.said("model", "objective") == "softprob"
     assert done.said("labels", "sell_rate") > 0.1
     shares = done.artifact("label_pipeline").load().labels

@@ -37,7 +37,7 @@ RUNS = PURE | {"resources", "partitions"}
 # Which rooms each room may import.
 DOORS = {
     **dict.fromkeys(PURE, PURE),
-    "partitions": frozenset[str](),
+    "partitions": PURE,
     "resources": PURE | {"resources"},
     "assets": RUNS | {"assets"},
     "asset_checks": RUNS | {"asset_checks"},
@@ -51,7 +51,9 @@ DOORS = {
 # The plan and the selection speak of the very graph that runs.
 KEYS = {
     "cvntrade_assets/commands/plan.py": {"definitions", "asset_checks"},
+    "cvntrade_assets/commands/preflight.py": {"asset_checks"},
     "cvntrade_assets/commands/selection.py": {"definitions", "asset_checks"},
+    "cvntrade_assets/commands/smoke.py": {"definitions"},
 }
 
 # Every socket that is made, every process that is started and every file that is opened while the definitions load.

@@ -51,6 +51,14 @@ def prepared(train, *, three=False, smoothing="none", cleanlab="off", **changes)
     return prepare_labels(*train, binary=not three, smoothing=smoothing, cleanlab=cleanlab, **(OPTIONS | changes))
 
 
+def test_every_judged_fold_is_told():
+    train, _, _ = market()
+    told = []
+    ready = prepared(train, cleanlab="reweight", on_fold=lambda *place: told.append(place))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    pd.testing.assert_series_equal(ready.weights, prepared(train, cleanlab="reweight").weights)
+
+
 @pytest.mark.parametrize("three", [False, True], ids=["binary", "three"])
 @pytest.mark.parametrize(("smoothing", "cleanlab"), COMBINATIONS)
 def test_every_combination_trains_and_scores(smoothing, cleanlab, three):

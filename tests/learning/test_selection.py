@@ -52,6 +52,13 @@ def test_what_decides_the_label_comes_first():
     assert selection.scores["score"].idxmax() == "GOOD"
 
 
+def test_every_scored_fold_is_told():
+    told = []
+    found = select_features(train_rows(), 5, 7, 4, EMBARGO, on_fold=lambda *place: told.append(place))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    pd.testing.assert_frame_equal(found.scores, select(train_rows()).scores, check_exact=True)
+
+
 def test_three_classes_are_ranked_as_well():
     assert select(train_rows(classes=3), 2).names == ("GOOD", "FAIR")
 

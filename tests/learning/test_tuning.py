@@ -4,13 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from cvntrade_assets.learning import tuning
 from cvntrade_assets.learning.boosting import BoostingError, Loss
 from cvntrade_assets.learning.splits import purged_folds
 from cvntrade_assets.learning.training import ModelContractError, score_buy, train_model
@@ -119,6 +123,41 @@ def test_progress_is_told_in_order():
     result = search(on_trial=lambda *progress: told.append(progress))
     assert [(done, total) for done, total, _ in told] == [(number, 12) for number in range(1, 13)]
     assert [best for *_, best in told] == result.trials["score"].cummax().tolist()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_fold_is_told_in_order_and_changes_no_trial(workers):
+    told = []
+    result = search(workers=workers, on_fold=lambda *place: told.append(place))
+    assert list(dict.fromkeys(told)) == [(done, 12, fold, 3) for done in range(12) for fold in (1, 2, 3)]
+    pd.testing.assert_frame_equal(result.trials, search().trials, check_exact=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_long_fit_is_told_of_while_it_goes_on(workers, monkeypatch):
+    monkeypatch.setattr(tuning, "LOOK_SECONDS", 0.01)
+    told = []
+    long = {"n_trials": 1, "rounds": 2000, "early_stopping_rounds": 2000, "workers": workers}
+    search(**long, on_fold=lambda *place: told.append(place))
+    assert len(told) > 2 * 3
+
+
+def test_a_search_whose_workers_hang_says_nothing():
+    """The heartbeat comes from rounds that are boosted, not from the process that waits for them."""
+    told, fit, rounds = [], Future(), SimpleNamespace(value=7)
+    waiting = threading.Thread(target=tuning._wait_for, args=(fit, rounds, lambda: told.append(rounds.value)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "LOOK_SECONDS", 0.01)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive() and not told
+        rounds.value = 8
+        while not told:
+            time.sleep(0.01)
+        waiting.join(0.2)
+        assert told == [8]
+        fit.set_result(None)
+        waiting.join()
 
 
 @pytest.mark.parametrize("n_trials", [1, 3])
