@@ -1,6 +1,7 @@
 """The `cvntrade` command line: reads arguments, calls one function each, turns errors into a message and code 2."""
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -8,8 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.operations.masking import shown
+from resources.secrets import process_mask
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="CVNTrade: candles to calibrated models, operated.")
+# Typer's own way to show an exception knows no mask.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="CVNTrade: candles to calibrated models, operated.",
+)
 universe = typer.Typer(no_args_is_help=True, help="Which cryptos exist, and in which groups.")
 settings = typer.Typer(no_args_is_help=True, help="The CVN_* settings and where each value comes from.")
 app.add_typer(universe, name="universe")
@@ -25,6 +34,10 @@ Select = Annotated[
     typer.Option("--select", "-s", help="Assets, in Dagster's syntax: model, training_set+, +features."),
 ]
 Pairs = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for these runs only; repeat for several.")]
+Factors = Annotated[
+    list[str] | None, typer.Option("--factor", help="A factor, with --variant; repeat both to combine several.")
+]
+Variants = Annotated[list[str] | None, typer.Option("--variant", help="The variant of the --factor in the same place.")]
 Force = Annotated[bool, typer.Option("--force", help="Recompute although nothing changed.")]
 
 
@@ -68,6 +81,8 @@ def backfill(
     crypto: Cryptos = None,
     select: Select = None,
     pairs: Pairs = None,
+    factor: Factors = None,
+    variant: Variants = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the backfill and show its result.")] = False,
     force: Force = False,
@@ -78,9 +93,11 @@ def backfill(
     from cvntrade_assets.commands.connection import connect
 
     if dry_run:
-        plan(group, crypto, select, pairs, force)
+        plan(group, crypto, select, pairs, factor, variant, force)
         return
-    request = Request(group, tuple(crypto or ()), select, read_pairs(pairs), force)
+    request = Request(
+        group, tuple(crypto or ()), select, read_pairs(pairs), force, variants=read_variants(factor, variant)
+    )
     raise typer.Exit(start(connect(), request, wait=wait, console=console))
 
 
@@ -90,21 +107,128 @@ def plan(
     crypto: Cryptos = None,
     select: Select = None,
     pairs: Pairs = None,
+    factor: Factors = None,
+    variant: Variants = None,
     force: Force = False,
 ) -> None:
     """Show what a backfill would run and why: missing, stale, forced or refused."""
     from cvntrade_assets.commands import plan as planner
     from cvntrade_assets.commands.backfill import Request, chosen_cryptos
     from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.factors import print_warnings
     from cvntrade_assets.commands.selection import resolve_selection
 
     connection = connect()
     connection.enter()
-    request = Request(group, tuple(crypto or ()), select, read_pairs(pairs), force)
-    resolved = connection.resolve_settings(request.settings)
+    request = Request(
+        group, tuple(crypto or ()), select, read_pairs(pairs), force, variants=read_variants(factor, variant)
+    )
+    resolved = connection.resolve_settings(request.settings, request.variants)
+    print_warnings(resolved, console)
     chosen = resolve_selection(select) if select else None
     plans = planner.plan(connection, chosen_cryptos(connection, request), chosen, resolved, force=force)
     planner.print_plan(plans, console)
+
+
+@app.command()
+def preflight(
+    group: Group = None,
+    crypto: Cryptos = None,
+    factor: Factors = None,
+    variant: Variants = None,
+    pairs: Pairs = None,
+) -> None:
+    """Count what training would see, and judge it, without a run; a --factor alone stands for each of its variants."""
+    from cvntrade_assets.commands import preflight as judge
+    from cvntrade_assets.commands.backfill import Request
+    from cvntrade_assets.commands.connection import connect
+
+    chosen = read_variants(factor, variant) if variant else {}
+    choices = judge.variants_to_judge(factor or [], chosen)
+    connection = connect()
+    connection.enter()
+    request = Request(group, tuple(crypto or ()), None, read_pairs(pairs))
+    raise typer.Exit(judge.run_preflight(connection, request, choices, console))
+
+
+@app.command()
+def factors() -> None:
+    """Print every factor: its variants with the keys that they set, and whether a staged rollout is required."""
+    from cvntrade_assets.commands.factors import print_factors
+
+    print_factors(console)
+
+
+@app.command()
+def overrides(
+    group: Group = None,
+    crypto: Cryptos = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many, newest first.")] = 50,
+) -> None:
+    """Print every guardrail that was overridden: when, in which run, what was found, why, and who approved."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.overrides import list_overrides
+
+    list_overrides(connect(), group, tuple(crypto or ()), limit, console)
+
+
+@app.command()
+def rollout(
+    factor: Annotated[str, typer.Option("--factor", help="The factor to roll out.")],
+    group: Annotated[str, typer.Option("--group", "-g", help="The group to roll it out on.")],
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="Only this variant; repeat for several. All without it.")
+    ] = None,
+    pairs: Pairs = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew although stages have passed.")] = False,
+) -> None:
+    """Take a factor through preflight, canary and full; a gate that fails stops it and says why."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.rollout import RolloutRequest
+    from cvntrade_assets.commands.rollout import rollout as start
+
+    request = RolloutRequest(factor, group, tuple(variant or ()), read_pairs(pairs), restart)
+    raise typer.Exit(start(connect(), request, console))
+
+
+@app.command()
+def doctor() -> None:
+    """Show which code every process runs, and what a deployment left behind, with the command that mends each thing."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.doctor import doctor as examine
+
+    connection = connect()
+    connection.enter()
+    raise typer.Exit(examine(connection, console))
+
+
+@app.command()
+def stop(
+    run_ids: Annotated[list[str], typer.Argument(metavar="RUN_ID…", help="Whole ids of runs.")],
+    force: Annotated[bool, typer.Option("--force", help="Record them as cancelled although nobody answers.")] = False,
+) -> None:
+    """End runs, and wait until they have ended."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.stop import stop_runs, whole_run_id
+
+    raise typer.Exit(stop_runs(connect(), [whole_run_id(text) for text in run_ids], console, force=force))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the operations schema to this code's newest migration; `cvntrade up` does so by itself."""
+    from cvntrade_assets.commands.connection import connect
+
+    connect().warehouse().migrate()
+    console.print("The operations schema is up to date.")
+
+
+@app.command()
+def smoke() -> None:
+    """Run the real chain, small, on a PostgreSQL of its own: every calibration, soft labels, cleanlab, focal loss."""
+    from cvntrade_assets.commands.smoke import smoke as start
+
+    raise typer.Exit(start(console))
 
 
 @universe.command("list")
@@ -131,12 +255,38 @@ def universe_set(
 
 
 @settings.command("show")
-def settings_show(pairs: Pairs = None) -> None:
+def settings_show(pairs: Pairs = None, factor: Factors = None, variant: Variants = None) -> None:
     """Print every key's value, the layer that it comes from, its default and meaning."""
     from cvntrade_assets.commands.connection import connect
     from cvntrade_assets.commands.show_settings import show_settings
 
-    show_settings(connect().resolve_settings(read_pairs(pairs)), console)
+    show_settings(connect().resolve_settings(read_pairs(pairs), read_variants(factor, variant)), console)
+
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; stays on record beside your name.")]
+
+
+@settings.command("set")
+def settings_set(
+    words: Annotated[list[str], typer.Argument(metavar="KEY VALUE…", help="One pair, or several that go together.")],
+    reason: Reason,
+) -> None:
+    """Set keys of the operators' table base_env, for every run that starts from now on."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.edit_settings import set_settings
+
+    set_settings(connect(), words, reason, console)
+
+
+@settings.command("unset")
+def settings_unset(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY…", help="Keys of base_env.")], reason: Reason
+) -> None:
+    """Remove keys from the operators' table base_env."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.edit_settings import unset_settings
+
+    unset_settings(connect(), keys, reason, console)
 
 
 def read_pairs(pairs: list[str] | None) -> dict[str, str]:
@@ -149,22 +299,43 @@ def read_pairs(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or []:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise CommandError(f"--set {pair!r}: expected KEY=VALUE, such as CVN_CUSUM_THRESHOLD_H=2.5.")
+            raise CommandError(f"--set {shown(pair)!r}: expected KEY=VALUE, such as CVN_CUSUM_THRESHOLD_H=2.5.")
         if key in read:
-            raise CommandError(f"--set {key} is given twice: {read[key]!r} and {value!r}; give it once.")
+            raise CommandError(f"--set {key} is given twice: {shown(read[key])!r} and {shown(value)!r}; give it once.")
         read[key] = value
     return read
 
 
+def read_variants(factors: list[str] | None, variants: list[str] | None) -> dict[str, str]:
+    """The variant chosen of every factor.
+
+    Raises:
+        CommandError: not as many variants as factors, or a factor given twice.
+    """
+    names, chosen = factors or [], variants or []
+    if len(names) != len(chosen):
+        raise CommandError(
+            f"--factor is given {len(names)} times and --variant {len(chosen)} times: each factor needs its variant, "
+            "such as --factor calibration --variant isotonic. `cvntrade factors` lists them."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CommandError(f"--factor {', '.join(twice)} is given twice: one run has one variant of a factor.")
+    return dict(zip(names, chosen, strict=True))
+
+
 def main() -> None:
-    """Run the command line; an error that a user can mend is one message and exit code 2."""
+    """Run the command line; an error that a user can mend is one message and exit code 2. No error shows a secret."""
     try:
         app()
     except _user_errors() as error:
         # Escaped: a message may hold brackets, as IPv6 addresses and lists do.
-        message = f"[red]cvntrade:[/red] {escape(str(error))}"
+        message = f"[red]cvntrade:[/red] {escape(process_mask().text(str(error)))}"
         Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - whatever it is, Python would print it whole
+        sys.stderr.write(process_mask().text(traceback.format_exc()))
+        sys.exit(1)
 
 
 def _user_errors() -> tuple[type[Exception], ...]:

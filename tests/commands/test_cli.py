@@ -1,21 +1,16 @@
 """The command line in this process, on a real PostgreSQL and a webserver that answers as the test scripts it."""
 
-import json
 import os
 import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from scripted_webserver import BRACKETS, Cvntrade, Webserver
 from services import create_database
 
-from cvntrade_assets import cli
 from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
 from cvntrade_assets.commands.results import print_failures
 from cvntrade_assets.commands.show_settings import show_settings
@@ -24,111 +19,6 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.warehouse import Warehouse
 
 SECRET = "hunter2-swordfish"
-# Rich would take these for markup: one that closes nothing, and one that it would swallow.
-BRACKETS = "cannot close [/red]: [errno 2] in [bold]"
-
-
-class PatientServer(ThreadingHTTPServer):
-    """Says nothing when a client that was interrupted does not wait for its answer."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class Webserver:
-    """Answers the GraphQL calls of a backfill of one asset; `on_poll` is called before each of its states."""
-
-    def __init__(self) -> None:
-        self.on_poll: Callable[[], None] = lambda: None
-        self.status = "REQUESTED"
-        self.error: str | None = None
-        self.runs: list[dict[str, Any]] = []
-        self._server = PatientServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def answer(self, query: str) -> dict[str, Any]:
-        if "launchPartitionBackfill" in query:
-            return {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abcdefgh"}}
-        if "addDynamicPartition" in query:
-            return {"addDynamicPartition": {"__typename": "AddDynamicPartitionSuccess"}}
-        if "partitionBackfillOrError" in query:
-            self.on_poll()
-            error = self.error and {"message": self.error}
-            backfill = {"__typename": "PartitionBackfill", "status": self.status, "error": error}
-            return {
-                "partitionBackfillOrError": backfill,
-                "runsOrError": {"__typename": "Runs", "results": self.runs},
-            }
-        if "logsForRun" in query:
-            failure = {
-                "__typename": "ExecutionStepFailureEvent",
-                "stepKey": "candles",
-                "failureMetadata": {"description": BRACKETS},
-                "error": None,
-            }
-            page = {"__typename": "EventConnection", "cursor": "", "hasMore": False, "events": [failure]}
-            return {"logsForRun": page}
-        return {
-            "assetNodes": [
-                {"assetKey": {"path": ["candles"]}, "dependencyKeys": [], "latestMaterializationByPartition": []}
-            ]
-        }
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                body = json.dumps({"data": server.answer(asked["query"])}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        return Handler
-
-    def __enter__(self) -> "Webserver":
-        serve = {"poll_interval": 0.01}
-        threading.Thread(target=self._server.serve_forever, kwargs=serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def webserver(monkeypatch: pytest.MonkeyPatch, warehouse_url: str, warehouse: Warehouse) -> Iterator[Webserver]:
-    """What CVN_UI_URL and CVN_WAREHOUSE_URL name."""
-    warehouse.seed_universes()
-    with Webserver() as server:
-        monkeypatch.setenv("CVN_UI_URL", server.url)
-        monkeypatch.setenv("CVN_WAREHOUSE_URL", warehouse_url)
-        yield server
-
-
-@pytest.fixture
-def cvntrade(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line; returns its exit code and what it wrote to either stream."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["cvntrade", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        written = capsys.readouterr()
-        return int(ended.value.code or 0), written.out, written.err
-
-    return run
-
-
-Cvntrade = Callable[..., tuple[int, str, str]]
 
 
 def printed(write: Callable[[Console], object]) -> str:
@@ -185,7 +75,7 @@ def test_a_wrong_warehouse_address_is_one_message_without_it(
     monkeypatch.setenv("CVN_WAREHOUSE_URL", f"postgres://cvntrade:{SECRET}@127.0.0.1:5432/cvntrade")
     code, out, error = cvntrade("universe", "list")
     assert (code, out) == (2, "")
-    assert error == "cvntrade: CVN_WAREHOUSE_URL is not postgresql+psycopg2://user:…@host:port/database\n"
+    assert error == "cvntrade: CVN_WAREHOUSE_URL is not postgresql+psycopg2://***@host:port/database\n"
 
 
 def test_a_database_without_tables_is_one_message(

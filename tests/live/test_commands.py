@@ -71,6 +71,21 @@ def test_force_says_forced(built: Finished, stack: LiveStack) -> None:
     assert planned(finished) == dict.fromkeys(("model", "calibration", "test_report"), "forced")
 
 
+def test_preflight_counts_and_judges_without_a_run(built: Finished, stack: LiveStack) -> None:
+    before = len(stack.runs(CRYPTO))
+    finished = stack.cli("preflight", "--crypto", CRYPTO, *as_options(QUICK))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    [row] = cells(finished.stdout)
+    crypto, variant, rows, features, memory, minutes, verdict = row[:7]
+    assert (crypto, variant, features, verdict) == (CRYPTO, "none", "10", "passed")
+    assert int(rows.replace(",", "")) > 100 and float(memory) > 0 and float(minutes) > 0
+
+    off = stack.cli("preflight", "--crypto", CRYPTO, "--factor", "cusum_training_mode", *as_options(QUICK))
+    assert off.returncode == 1, "a factor that needs a rollout did not go through one"
+    assert "rollout_passed" in off.stdout
+    assert len(stack.runs(CRYPTO)) == before
+
+
 def test_a_group_is_backfilled_under_its_tag(built: Finished, stack: LiveStack) -> None:
     """A group with a crypto that is built already, and one that nobody knew before."""
     listed = stack.cli("universe", "set", "pair", CRYPTO, "LTCUSDC")

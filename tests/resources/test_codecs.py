@@ -32,6 +32,16 @@ from cvntrade_assets.learning.training import score_buy, train_model
 from cvntrade_assets.learning.training_set import TrainingSet, assemble_training_set
 from cvntrade_assets.learning.tuning import TuningResult
 from cvntrade_assets.market.history import CandleHistory, MonthRecord, empty_history
+from cvntrade_assets.operations.audit_verdict import (
+    Anchor,
+    Audit,
+    Audited,
+    AuditError,
+    CompleteAudit,
+    InconclusiveAudit,
+    ProbeResult,
+    SkippedAudit,
+)
 from cvntrade_assets.trading.pte import PTE
 from resources.artifacts import ArtifactError
 from resources.codecs import CODECS, TRUSTED_TYPES, StoredCalibration, StoredModel, StoredReport
@@ -241,7 +251,37 @@ def test_the_detector_knows_a_pickle():
 
 
 def test_every_asset_has_a_codec_and_every_codec_an_asset():
-    assert set(CODECS) == {definition.key.to_user_string() for definition in ASSETS}
+    stored = [definition for definition in ASSETS if "settings" in definition.metadata_by_key[definition.key]]
+    assert set(CODECS) == {definition.key.to_user_string() for definition in stored}
+
+
+AUDITED = Audited("s40", "a model", "a training set")
+PROBED = (
+    ProbeResult("rows_once", True, "none stands twice", 0.0, 0.0),
+    ProbeResult("spans_apart", False, "?", None, 0.0),
+)
+
+
+@pytest.mark.parametrize(
+    "audit",
+    [
+        CompleteAudit(AUDITED, PROBED, Anchor(300, 8, 256, 1e-9, 1e-6, 7, None)),
+        SkippedAudit(AUDITED, PROBED),
+        InconclusiveAudit(AUDITED, "targets.parquet is missing"),
+    ],
+)
+def test_audits_come_back_as_what_they_were(audit: Audit, tmp_path):
+    found = through_files("validation_audit", audit, tmp_path)
+    assert found == audit
+    assert type(found) is type(audit)
+
+
+def test_a_skipped_audit_that_was_relabelled_does_not_come_back(tmp_path):
+    CODECS["validation_audit"].write(tmp_path, SkippedAudit(AUDITED, PROBED))
+    file = tmp_path / "audit.json"
+    file.write_text(file.read_text().replace('"skipped"', '"complete"'))
+    with pytest.raises(AuditError, match="a CompleteAudit has"):
+        CODECS["validation_audit"].read(tmp_path)
 
 
 @pytest.mark.parametrize("asset", ["candles", "backtest_candles"])
