@@ -80,21 +80,25 @@ class Graph:
         selection: str | Iterable[str] | None = None,
         settings: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
+        variants: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialise the selected assets of one crypto with their checks; a failed step is in the result.
 
         Args:
             crypto: The partition.
-            selection: Dagster's selection syntax (`"model+"`) or asset names; None for the whole graph.
+            selection: Dagster's selection syntax (`"model+"`) or asset names; None for the whole chain.
             settings: Laid over `run_settings`.
             tags: Of the Dagster run.
+            variants: Factor to variant.
         """
-        chosen = dg.AssetSelection.all() if selection is None else _selection(selection)
-        keys = sorted(chosen.resolve(self.defs.resolve_asset_graph()))
-        config = {"settings": {**self.run_settings, **(settings or {})}}
+        job = self.defs.resolve_job_def("candles_to_report")
+        graph = self.defs.resolve_asset_graph()
+        chosen = job.asset_layer.executable_asset_keys if selection is None else _selection(selection).resolve(graph)
+        keys = sorted(chosen)
+        config = {"settings": {**self.run_settings, **(settings or {})}, "variants": dict(variants or {})}
         # In production a server decides where MLflow's files go; without one they would go to the working folder.
         with mock.patch.dict(os.environ, {"_MLFLOW_SERVER_ARTIFACT_ROOT": str(self.folder / "mlflow")}):
-            return self.defs.resolve_job_def("candles_to_report").execute_in_process(
+            return job.execute_in_process(
                 instance=self.instance,
                 partition_key=crypto,
                 asset_selection=keys,
