@@ -64,6 +64,7 @@ class _Rollout:
     cryptos: Sequence[str]
     variants: Sequence[str]
     settings: Mapping[str, str]
+    base_env: Mapping[str, str]
     connection: Connection
     api: DagsterApi
     console: Console
@@ -84,7 +85,8 @@ def rollout(connection: Connection, request: RolloutRequest, console: Console) -
         what was launched survives.
 
     Raises:
-        CommandError: the factor, a variant or a setting is wrong; nothing was launched.
+        CommandError: the factor, a variant or a setting is wrong, or base_env changed between two stages; nothing more
+            was launched.
         UnknownGroupError: the group does not exist.
     """
     under_way, done = _begin(connection, request, console)
@@ -92,6 +94,7 @@ def rollout(connection: Connection, request: RolloutRequest, console: Console) -
         if stage in done:
             under_way.say(f"{stage}: its gate has passed already.")
             continue
+        _require_same_settings(under_way, stage)
         try:
             judgement = _run_stage(under_way, stage)
         except _Interrupted as interrupted:
@@ -117,7 +120,8 @@ def _begin(connection: Connection, request: RolloutRequest, console: Console) ->
     warehouse = connection.warehouse()
     cryptos = warehouse.group(request.group)
     as_of = _resolve_all(connection, request, variants, console)
-    prefix = rollout_prefix(factor, request.group, variants, request.settings)
+    base_env = _operators_settings(connection)
+    prefix = rollout_prefix(factor, request.group, variants, request.settings, base_env)
     gates = [gate for gate in read_gates(warehouse, [factor.name]) if gate.rollout.startswith(prefix)]
     fresh = request.restart or not gates
     found = f"{prefix}{uuid.uuid4().hex[:6]}" if fresh else gates[0].rollout
@@ -129,6 +133,7 @@ def _begin(connection: Connection, request: RolloutRequest, console: Console) ->
         variants,
         # One moment for all: variants that saw other candles could not be compared.
         {**request.settings, "CVN_AS_OF": as_of},
+        base_env,
         connection,
         connection.api(),
         console,
@@ -137,6 +142,23 @@ def _begin(connection: Connection, request: RolloutRequest, console: Console) ->
     under_way.say(f"{doing} {found} of {factor.name} ({', '.join(variants)}) on {request.group}, as of {as_of}.")
     under_way.say(f"It is required: {factor.staged}." if factor.staged else "This factor does not require one.")
     return under_way, [] if fresh else passed_stages(found, gates)
+
+
+def _operators_settings(connection: Connection) -> dict[str, str]:
+    """The operators' layer as far as a rollout takes it over; what counts as now is the rollout's own."""
+    return {key: text for key, text in connection.warehouse().base_env().items() if key != "CVN_AS_OF"}
+
+
+def _require_same_settings(under_way: _Rollout, stage: RolloutStage) -> None:
+    """Refuse a stage whose runs would not be comparable with those of the stages before."""
+    now = _operators_settings(under_way.connection)
+    changed = sorted(key for key in {*now, *under_way.base_env} if now.get(key) != under_way.base_env.get(key))
+    if changed:
+        raise CommandError(
+            f"{', '.join(changed)} changed in the table base_env while rollout {under_way.id} was under way: its "
+            f"{stage} stage would not tell anything about the stages before. Nothing more was launched; `cvntrade "
+            "rollout` with the same arguments begins a new one under the settings of now."
+        )
 
 
 def _resolve_all(connection: Connection, request: RolloutRequest, variants: Sequence[str], console: Console) -> str:

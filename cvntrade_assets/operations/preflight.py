@@ -167,7 +167,9 @@ _MEND = {
     "CVN_CLEANLAB filter less.",
     "memory_within_limit": "Let CUSUM thin the training slice, shorten the history, lower CVN_MAX_FEATURES or use "
     "fewer CVN_TUNING_WORKERS.",
-    "rollout_passed": "Or override it, with a reason that names who approved.",
+    "rollout_passed": (
+        "Or override it: --set CVN_GUARDRAIL_OVERRIDE=1 --set CVN_GUARDRAIL_OVERRIDE_REASON='why, approved by @name'."
+    ),
 }
 
 
@@ -183,7 +185,8 @@ def _blame(name: str, choice: Attribution) -> str:
     keys = " ".join(f"--set {key}=…" for key in choice.unchosen)
     return (
         f"It comes from {choice.told}; neither a variant nor the run chose {', '.join(choice.unchosen)}. Correct it "
-        f"where it was set, or choose it on purpose: with a factor's variant, or {keys}."
+        f"where it was set (`cvntrade settings unset KEY --reason TEXT` for layer base_env), or choose it on purpose: "
+        f"with a factor's variant, or {keys}."
     )
 
 

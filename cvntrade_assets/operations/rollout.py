@@ -60,9 +60,11 @@ def scope_of(stage: RolloutStage, variants: Sequence[str], cryptos: Sequence[str
 # Ids and tags
 
 
-def rollout_prefix(factor: Factor, group: str, variants: Sequence[str], settings: Mapping[str, str]) -> str:
+def rollout_prefix(
+    factor: Factor, group: str, variants: Sequence[str], settings: Mapping[str, str], base_env: Mapping[str, str]
+) -> str:
     """How the id of every rollout of exactly this begins: another definition, group, variant or setting, another id."""
-    asked = json.dumps([factor.definition(), group, list(variants), dict(settings)], sort_keys=True)
+    asked = json.dumps([factor.definition(), group, list(variants), dict(settings), dict(base_env)], sort_keys=True)
     return f"{factor.name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}-"
 
 

@@ -293,6 +293,8 @@ def test_rules_block_unless_they_are_a_matter_of_judgement() -> None:
     assert {key.name for key in graph.asset_check_keys - blocking - beside} == WARNINGS
     meanings = {(rule.name, rule.meaning) for contract in CONTRACTS for rule in contract.rules}
     meanings |= {(guardrail.name, guardrail.meaning) for guardrail in GUARDRAILS.values()}
+    warning = ("features_within_limit", "minutes_within_limit", "variants_apart", "variants_effective")
+    meanings.add(("preflight_warnings", "; ".join(GUARDRAILS[name].meaning for name in warning)))
     assert {(key.name, graph.get(key).description) for key in graph.asset_check_keys - beside} <= meanings
 
 

@@ -250,17 +250,18 @@ def test_what_is_no_tag_is_none(tag: str | None) -> None:
 
 def test_another_request_is_another_rollout() -> None:
     factor = FACTORS["cleanlab"]
-    same = rollout_prefix(factor, "defi", ("off", "filter"), {"CVN_SEED": "1"})
-    assert same == rollout_prefix(factor, "defi", ("off", "filter"), {"CVN_SEED": "1"})
+    same = rollout_prefix(factor, "defi", ("off", "filter"), {"CVN_SEED": "1"}, {})
+    assert same == rollout_prefix(factor, "defi", ("off", "filter"), {"CVN_SEED": "1"}, {})
     assert same.startswith("cleanlab-")
     changed = Factor(factor.name, factor.category, factor.kind, {"off": {}}, factor.staged, factor.meaning)
     others = {
-        rollout_prefix(changed, "defi", ("off", "filter"), {"CVN_SEED": "1"}),
-        rollout_prefix(factor, "btc-core", ("off", "filter"), {"CVN_SEED": "1"}),
-        rollout_prefix(factor, "defi", ("off",), {"CVN_SEED": "1"}),
-        rollout_prefix(factor, "defi", ("off", "filter"), {}),
+        rollout_prefix(changed, "defi", ("off", "filter"), {"CVN_SEED": "1"}, {}),
+        rollout_prefix(factor, "btc-core", ("off", "filter"), {"CVN_SEED": "1"}, {}),
+        rollout_prefix(factor, "defi", ("off",), {"CVN_SEED": "1"}, {}),
+        rollout_prefix(factor, "defi", ("off", "filter"), {}, {}),
+        rollout_prefix(factor, "defi", ("off", "filter"), {"CVN_SEED": "1"}, {"CVN_MAX_FEATURES": "30"}),
     }
-    assert len(others | {same}) == 5
+    assert len(others | {same}) == 6
 
 
 # who needs one
