@@ -92,6 +92,7 @@ class Doors:
 def doors(stack: LiveStack, archive: Path) -> Doors:
     """Everything is built on good candles, then the bad month comes, then every door is tried."""
     command = ("backfill", "--crypto", CRYPTO, "--wait")
+    earlier = dict(stack.runs(CRYPTO))
     good = stack.cli(*command, *as_options(settings(archive, BEFORE)))
     assert good.returncode == 0, good.stdout + good.stderr
     later = settings(archive, AFTER)
@@ -118,7 +119,7 @@ def doors(stack: LiveStack, archive: Path) -> Doors:
         state.status,
         downstream,
         command_run,
-        dict(stack.runs(CRYPTO)),
+        {run: status for run, status in stack.runs(CRYPTO) if run not in earlier},
     )
 
 
