@@ -24,7 +24,7 @@ from cvntrade_assets.operations.audit_verdict import (
     certify,
     shortcomings,
 )
-from cvntrade_assets.operations.guardrails import GUARDRAILS, PREFLIGHT
+from cvntrade_assets.operations.guardrails import BLOCKING_PREFLIGHT
 
 # The largest lift of PR-AUC over the buy rate that honest work found on real candles is 0.06.
 SUSPICIOUS_LIFT = 0.15
@@ -391,7 +391,7 @@ def _contract(asset: str) -> Contract:
 CONTRACTS = tuple(_contract(asset) for asset in SCHEMAS)
 
 # Preflight judges the training set too: see asset_checks/guardrails.py.
-_PREFLIGHT = {"training_set": tuple(name for name in PREFLIGHT if GUARDRAILS[name].blocks)}
+_PREFLIGHT = {"training_set": BLOCKING_PREFLIGHT}
 BLOCKING_CHECKS: Mapping[str, tuple[str, ...]] = {
     contract.asset: (*contract.blocking, *_PREFLIGHT.get(contract.asset, ())) for contract in CONTRACTS
 }

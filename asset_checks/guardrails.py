@@ -18,7 +18,7 @@ import dagster as dg
 from asset_checks.contract import Subject
 from cvntrade_assets.operations.estimates import RunSize, estimate_run
 from cvntrade_assets.operations.fitness import unfit_reasons
-from cvntrade_assets.operations.guardrails import GUARDRAILS, PREFLIGHT, Evaluation, Verdict
+from cvntrade_assets.operations.guardrails import BLOCKING_PREFLIGHT, GUARDRAILS, PREFLIGHT, Evaluation, Verdict
 from cvntrade_assets.operations.masking import Mask
 from cvntrade_assets.operations.preflight import preflight, sized
 from cvntrade_assets.operations.rollout import ROLLOUT_TAG
@@ -34,8 +34,8 @@ ASSET = "training_set"
 WARNINGS = "preflight_warnings"
 # Which guardrails each check evaluates.
 CHECKS: Mapping[str, tuple[str, ...]] = {
-    **{name: (name,) for name in PREFLIGHT if GUARDRAILS[name].blocks},
-    WARNINGS: tuple(name for name in PREFLIGHT if not GUARDRAILS[name].blocks),
+    **{name: (name,) for name in BLOCKING_PREFLIGHT},
+    WARNINGS: tuple(name for name in PREFLIGHT if name not in BLOCKING_PREFLIGHT),
 }
 _FINE = (Verdict.PASSED, Verdict.ALLOWED)
 # That a run's settings hold together is known once it has any.

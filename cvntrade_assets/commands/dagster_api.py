@@ -13,7 +13,7 @@ from cvntrade_assets.operations.masking import public_address
 
 LOCATION = "cvntrade"
 REPOSITORY = "__repository__"
-_RUN_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+RUN_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 _POLL_SECONDS = 0.5
 
 _LAUNCH = """
@@ -39,16 +39,6 @@ mutation($params: ExecutionParams!) {
     ... on PipelineNotFoundError { message }
     ... on InvalidSubsetError { message }
     ... on RunConfigValidationInvalid { errors { message } }
-  }
-}"""
-
-_RUN = """
-query($id: ID!) {
-  runOrError(runId: $id) {
-    __typename
-    ... on Run { status }
-    ... on RunNotFoundError { message }
-    ... on PythonError { message }
   }
 }"""
 
@@ -230,13 +220,9 @@ class DagsterApi:
 
     def wait_for_run(self, run_id: str) -> str:
         """The status that a run ends with."""
-        while True:
-            found = self._ask(_RUN, {"id": run_id})["runOrError"]
-            if found["__typename"] != "Run":
-                raise CommandError(f"run {run_id} cannot be read: {_message(found)}")
-            if found["status"] in _RUN_ENDED:
-                return str(found["status"])
+        while (status := self.run_status(run_id)) not in RUN_ENDED:
             time.sleep(_POLL_SECONDS)
+        return status
 
     def assets(self, *, on_demand: bool = False) -> list[str]:
         """Every stage of the chain, upstream first: the assets that declare which settings they use.

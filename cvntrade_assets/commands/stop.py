@@ -7,10 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from cvntrade_assets.commands.connection import Connection
-from cvntrade_assets.commands.dagster_api import DagsterApi
+from cvntrade_assets.commands.dagster_api import RUN_ENDED, DagsterApi
 from cvntrade_assets.commands.errors import CommandError
 
-ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
@@ -26,7 +25,7 @@ def stop_runs(connection: Connection, run_ids: Sequence[str], console: Console, 
     """
     api = connection.api()
     before = {run_id: api.run_status(run_id) for run_id in dict.fromkeys(run_ids)}
-    going_on = [run_id for run_id, status in before.items() if status not in ENDED]
+    going_on = [run_id for run_id, status in before.items() if status not in RUN_ENDED]
     for run_id in before.keys() - set(going_on):
         console.print(escape(f"run {run_id} had ended already: {before[run_id]}"))
     if going_on:
@@ -34,20 +33,20 @@ def stop_runs(connection: Connection, run_ids: Sequence[str], console: Console, 
     after = _wait(api, going_on)
     for run_id, status in after.items():
         console.print(escape(f"run {run_id}: {status}{_advice(run_id, status)}"), soft_wrap=True)
-    return 0 if all(status in ENDED for status in after.values()) else 1
+    return 0 if all(status in RUN_ENDED for status in after.values()) else 1
 
 
 def _wait(api: DagsterApi, run_ids: Sequence[str]) -> dict[str, str]:
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         found = {run_id: api.run_status(run_id) for run_id in run_ids}
-        if all(status in ENDED for status in found.values()) or time.monotonic() > deadline:
+        if all(status in RUN_ENDED for status in found.values()) or time.monotonic() > deadline:
             return found
         time.sleep(_POLL_SECONDS)
 
 
 def _advice(run_id: str, status: str) -> str:
-    if status in ENDED:
+    if status in RUN_ENDED:
         return ""
     return f"; it was asked to end and has not after {WAIT_SECONDS:.0f} s: `cvntrade stop --force {run_id}`"
 

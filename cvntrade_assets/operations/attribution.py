@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cvntrade_assets.market.candles import timeframe_delta
 from cvntrade_assets.operations.guardrails import CUSUM_KEYS, GUARDRAILS, ROW_KEYS
-from cvntrade_assets.settings import EXPLICIT_LAYERS, HYPERPARAMETERS, Layer, Settings, hyperparameter_key
+from cvntrade_assets.settings import HYPERPARAMETERS, Layer, Settings, hyperparameter_key
 
 # What is usual, in canonical text. Written down a second time on purpose: a declared default that changed by mistake
 # is then unusual too, and nobody's explicit choice.
@@ -75,7 +75,7 @@ def attribute(guardrail: str, settings: Settings) -> Attribution:
     unusual = [key for key in causes if _is_unusual(key, settings, any_way=guardrail == _FLOOR)]
     keys = tuple(unusual or causes)
     layers = [settings.layer(key) for key in keys]
-    unchosen = tuple(key for key in unusual if settings.layer(key) not in EXPLICIT_LAYERS)
+    unchosen = tuple(key for key in unusual if not settings.is_explicit(key))
     told = ", ".join(f"{key}={settings.text(key)} (layer {settings.layer(key)})" for key in keys)
     explicit = bool(unusual) and not unchosen
     layer = ", ".join(layer for layer in Layer if layer in layers)

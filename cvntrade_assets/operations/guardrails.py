@@ -252,3 +252,4 @@ PREFLIGHT: tuple[str, ...] = (
     "variants_apart",
     "variants_effective",
 )
+BLOCKING_PREFLIGHT = tuple(name for name in PREFLIGHT if GUARDRAILS[name].blocks)

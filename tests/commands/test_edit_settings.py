@@ -2,22 +2,20 @@
 
 import getpass
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from commands.test_cli import Webserver
+from scripted_webserver import Cvntrade, Webserver
 from services import create_database
 
-from cvntrade_assets import cli
 from resources.deployment import schema_revisions
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.tables import BASE_ENV
 from resources.warehouse import Warehouse
 
-Cvntrade = Callable[..., tuple[int, str, str]]
 RUN = "0f7b6f5e-6a39-4bb1-9c1e-1f4b7c0a5d11"
 
 
@@ -50,18 +48,6 @@ def webserver(monkeypatch: pytest.MonkeyPatch, warehouse_url: str, warehouse: Wa
         monkeypatch.setenv("CVN_UI_URL", server.url)
         monkeypatch.setenv("CVN_WAREHOUSE_URL", warehouse_url)
         yield server
-
-
-@pytest.fixture
-def cvntrade(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cvntrade:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["cvntrade", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        written = capsys.readouterr()
-        return int(ended.value.code or 0), written.out, written.err
-
-    return run
 
 
 def history(warehouse: Warehouse) -> list[tuple[Any, ...]]:
