@@ -438,7 +438,7 @@ def _trials_schema(subject: Subject) -> pa.DataFrameSchema:
     settings = subject.manifest.provenance.settings
     pinned = settings["CVN_HPO_*"].lower()
     searched = [item for item in HYPERPARAMETERS["XGBOOST"] if item.searched and f"_{item.name}=" not in pinned]
-    return trials_schema(searched, int(settings["CVN_DEFAULT_N_FOLDS"]))
+    return trials_schema(searched, int(settings["CVN_TUNING_FOLDS"]))
 
 
 def _model_facts(subject: Subject) -> pd.DataFrame:

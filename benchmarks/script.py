@@ -36,7 +36,7 @@ def run_script(crypto: str, settings: Settings) -> TestReport:
     from cvntrade_assets.market.simulated import SimulatedMarket
     from cvntrade_assets.market.volatility import average_true_range
 
-    seed, folds = settings.whole("CVN_SEED"), settings.whole("CVN_DEFAULT_N_FOLDS")
+    seed, folds = settings.whole("CVN_SEED"), settings.whole("CVN_TUNING_FOLDS")
     interval = timeframe_delta(settings.text("CVN_TIMEFRAME"))
     end = settings.as_of.floor(interval)
     start = end - pd.DateOffset(months=settings.whole("CVN_DEFAULT_HISTORY_MONTHS"))
@@ -110,7 +110,7 @@ def run_script(crypto: str, settings: Settings) -> TestReport:
         held.targets["return"],
         method=settings.choice("CVN_CALIBRATION"),
         threshold_method=settings.choice("CVN_THRESHOLD_METHOD"),
-        cost=settings.number("CVN_COST_BPS") / 10_000,
+        cost=settings.costs.round_trip,
         seed=seed,
     )
     scores = score_buy(model, test.features[names])

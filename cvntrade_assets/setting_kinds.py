@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import pandas as pd
@@ -19,6 +20,7 @@ _PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4}
 _SHORTEST_REASON = 20
 # `@name`, but not the host of an address; or `approved by NAME`.
 _APPROVER = re.compile(r"(?<![\w.@])@[^\W\d_]\w*|\bapproved by:?\s+@?[^\W\d_]\w*", re.IGNORECASE)
+_HORIZON = re.compile(r"H[1-6]")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?)?")
 
 
@@ -193,3 +195,27 @@ def approver(reason: str) -> str | None:
     """Who approved, as the reason for an override names them; None when it names nobody."""
     found = _APPROVER.search(reason)
     return None if found is None else found[0].split()[-1]
+
+
+def increasing(values: Sequence[float]) -> Sequence[float]:
+    """The values themselves; ValueError when they are not strictly increasing."""
+    if any(low >= high for low, high in pairwise(values)):
+        raise ValueError(", ".join(map(str, values)))
+    return values
+
+
+def horizon_list(text: str) -> str:
+    """Canonical spelling of increasing horizons H1 to H6; ValueError for anything else."""
+    words = [part.strip().upper() for part in text.split(",")]
+    if not all(_HORIZON.fullmatch(word) for word in words):
+        raise ValueError(text)
+    return ",".join(f"H{int(hours)}" for hours in increasing([float(word[1:]) for word in words]))
+
+
+def cost_levels(text: str) -> str:
+    """Canonical spelling of increasing multiples from 0 to 10 that hold 1; ValueError for anything else."""
+    kind = Number(0.0, 10.0)
+    values = increasing([float(str(kind.read(part.strip()))) for part in text.split(",")])
+    if 1.0 not in values:
+        raise ValueError(text)
+    return ",".join(f"{value:g}" for value in values)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -28,10 +28,14 @@ from cvntrade_assets.setting_kinds import (
     Whole,
     Written,
     archive_address,
+    cost_levels,
+    horizon_list,
+    increasing,
     override_reason,
     web_address,
 )
-from cvntrade_assets.trading.pte import PTE
+from cvntrade_assets.trading.costs import Costs
+from cvntrade_assets.trading.pte import PTE, PteGrid
 
 
 class SettingsError(ValueError):
@@ -105,6 +109,16 @@ _PTE = Written(
 )
 
 
+def _multiples(kind: Number) -> Callable[[str], str]:
+    """A reader of increasing ATR multiples, each in the range of `kind`; gives their canonical spelling."""
+
+    def read(text: str) -> str:
+        values = [float(str(kind.read(part.strip()))) for part in text.split(",")]
+        return ",".join(repr(value) for value in increasing(values))
+
+    return read
+
+
 _LIMIT_MINUTES = Number(0.01, 1440.0)
 
 
@@ -161,7 +175,7 @@ _DECLARED: tuple[Setting, ...] = (
     *_declare(
         "hyperparameters",
         ("CVN_DEFAULT_N_TRIALS", Whole(1, 1000), "50", "tuning trials"),
-        ("CVN_DEFAULT_N_FOLDS", Whole(2, 20), "3", "purged folds of the training slice, for tuning and for out-of-sample label checks"),
+        ("CVN_TUNING_FOLDS", Whole(2, 20), "3", "purged folds of the training slice, for tuning and for out-of-sample label checks"),
         ("CVN_HPO_OBJECTIVE", Choice(("precision_recall_auc", "f1_binary")), "precision_recall_auc", "what tuning maximises on the held-out folds"),
         ("CVN_TUNING_WORKERS", Whole(1, 64), "2", "processes that tuning uses; the result does not depend on it"),
         ("CVN_SEED", Whole(0, 2**31 - 1), "42", "seed of everything random in learning"),
@@ -175,12 +189,39 @@ _DECLARED: tuple[Setting, ...] = (
         "calibration",
         ("CVN_CALIBRATION", Choice(("none", "sigmoid", "platt", "isotonic", "hybrid")), "sigmoid", "how scores become probabilities, on the calibration slice"),
         ("CVN_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "f1_binary", "what the BUY threshold maximises, on the calibration slice"),
-        ("CVN_COST_BPS", Number(0.0, 1000.0), "20", "cost of a round trip in basis points, for the expected-value threshold"),
+    ),
+    *_declare(
+        "screening",
+        ("CVN_SCREENING_HORIZONS", Written("horizons H1 to H6, nearest first, e.g. H1,H2,H4", horizon_list), "H1,H2,H3,H4,H5,H6", "horizons of the PTE grid"),
+        ("CVN_SCREENING_SL_RANGE", Written(f"increasing ATR multiples from {_STOP_LOSS.low:g} to {_STOP_LOSS.high:g}, e.g. 0.8,1.0,1.2", _multiples(_STOP_LOSS)), "0.8,1.0,1.2,1.5", "stop-losses of the PTE grid"),
+        ("CVN_SCREENING_TP_RANGE", Written(f"increasing ATR multiples from {_TAKE_PROFIT.low:g} to {_TAKE_PROFIT.high:g}, e.g. 1.5,2.0,3.0", _multiples(_TAKE_PROFIT)), "1.5,2.0,2.5,3.0", "take-profits of the PTE grid"),
+        ("CVN_CANDIDATES", Whole(1, 20), "3", "at most this many points of the grid go on to testing"),
+    ),
+    *_declare(
+        "walk-forward",
+        ("CVN_DEFAULT_N_FOLDS", Whole(2, 20), "3", "test periods of the walk-forward test, each CVN_BACKTEST_DAYS long, back to back up to now"),
+        ("CVN_WALK_FORWARD_MODE", Choice(("expanding", "rolling")), "expanding", "a fold learns from everything before its test period, or from a window as long as the first fold's"),
+        ("CVN_ROLLING_STEP_DAYS", Whole(1, 366), "10", "days after which the rolling backtest fits everything anew; the last step may be shorter"),
     ),
     *_declare(
         "execution",
+        ("CVN_FEE_BPS", Number(0.0, 500.0), "7.5", "fee of one side of a trade, in basis points of what is traded"),
+        ("CVN_SLIPPAGE_BPS", Number(0.0, 500.0), "2.5", "what one side of a trade is filled worse than its price, in basis points"),
+        ("CVN_COST_LEVELS", Written("increasing multiples from 0 to 10 that hold 1, e.g. 0,1,2", cost_levels), "0,1,2", "multiples of fee and slippage at which every backtest is paid; level 1 is judged"),
+        ("CVN_POSITION_FRACTION", Number(0.01, 1.0), "1.0", "share of the equity that a trade is opened with"),
         ("CVN_COOLDOWN_CANDLES", Whole(0, 1000), "0", "candles of CVN_TIMEFRAME without an entry after a trade has ended"),
         ("CVN_TREND_FILTER", Choice(("off", "ema_50", "ema_200")), "off", "enter only above this exponential moving average of the closes"),
+    ),
+    *_declare(
+        "gates",
+        ("CVN_GATE_F1_DELTA", Number(0.0, 1.0), "0.05", "f1_buy must exceed that of always saying BUY by more than this"),
+        ("CVN_GATE_STD_F1", Number(0.0, 1.0), "0.1", "standard deviation of f1_buy over the folds: at most this"),
+        ("CVN_GATE_SORTINO", Number(-10.0, 100.0), "0.5", "Sortino ratio of the test backtest and of the rolling backtest: more than this"),
+        ("CVN_GATE_TRADES", Whole(1, 100_000), "30", "trades of the test backtest: at least this many"),
+        ("CVN_GATE_DRAWDOWN", Number(0.0, 1.0), "0.25", "largest drawdown of either backtest: at most this share"),
+        ("CVN_GATE_SCREENING_GAP", Number(0.0, 1.0), "0.3", "screening_f1_buy may exceed last_fold_f1_buy by at most this"),
+        ("CVN_GATE_DSR", Number(0.0, 1.0), "0.95", "deflated Sharpe ratio of the test periods together: at least this"),
+        layers=OPERATORS_ONLY,
     ),
     *_declare(
         "guardrails",
@@ -221,7 +262,23 @@ _DECLARED: tuple[Setting, ...] = (
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _DECLARED}
 
+SHORT_NAMES: Mapping[str, str] = {
+    "horizons": "CVN_SCREENING_HORIZONS",
+    "sl_range": "CVN_SCREENING_SL_RANGE",
+    "tp_range": "CVN_SCREENING_TP_RANGE",
+    "hpo_trials": "CVN_DEFAULT_N_TRIALS",
+    "n_folds": "CVN_DEFAULT_N_FOLDS",
+    "backtest_days": "CVN_BACKTEST_DAYS",
+}
+"""Names under which a run may set a key too: those of the manual's run parameters."""
+
+LARGEST_GRID = 450
+"""Most points of a PTE grid."""
+
 RETIRED: Mapping[str, str] = {
+    "CVN_COST_BPS": (
+        "it was the cost of a round trip; set CVN_FEE_BPS and CVN_SLIPPAGE_BPS, which are paid on each side, instead"
+    ),
     "CVN_CUSUM_TRAINING_MODE": (
         "it meant two things at once; set CVN_CUSUM_TRAINING_ENABLED (1 or 0: apply CUSUM to the training slice?) "
         "and CVN_CUSUM_FILTER_MODE (event or stable: which candles to keep) instead"
@@ -289,7 +346,7 @@ def find_setting(name: str) -> Setting:
         return SETTINGS[name]
     if name.startswith("CVN_HPO_") and (match := _HPO_KEY.match(name)):
         return _hyperparameter_setting(name, match["model"], match["timeframe"].lower(), match["param"].lower())
-    close = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.6) or sorted(SETTINGS)
+    close = difflib.get_close_matches(name, [*SETTINGS, *SHORT_NAMES], n=3, cutoff=0.6) or sorted(SETTINGS)
     raise SettingsError(
         f"{shown(name)} is not a setting. Did you mean {', '.join(close)}? `cvntrade settings show` lists all of them, "
         "with the hyperparameter family CVN_HPO_<MODEL>_<TIMEFRAME>_<PARAMETER>."
@@ -396,6 +453,25 @@ class Settings:
             base.take_profit if target is None else float(target),
         )
 
+    @property
+    def grid(self) -> PteGrid:
+        """The PTE grid that screening looks at."""
+        hours = tuple(int(text.removeprefix("H")) for text in self.text("CVN_SCREENING_HORIZONS").split(","))
+        return PteGrid(hours, self._numbers("CVN_SCREENING_SL_RANGE"), self._numbers("CVN_SCREENING_TP_RANGE"))
+
+    @property
+    def costs(self) -> Costs:
+        """What one side of a trade costs."""
+        return Costs(self.number("CVN_FEE_BPS"), self.number("CVN_SLIPPAGE_BPS"))
+
+    @property
+    def cost_levels(self) -> tuple[float, ...]:
+        """Multiples of the costs at which every backtest is paid, increasing; 1 is one of them."""
+        return self._numbers("CVN_COST_LEVELS")
+
+    def _numbers(self, name: str) -> tuple[float, ...]:
+        return tuple(float(text) for text in self.text(name).split(","))
+
     def pinned(self, model: str = "XGBOOST") -> dict[str, float | int]:
         """The hyperparameters of this run's timeframe that some layer pinned, by XGBoost name."""
         prefix = hyperparameter_key(model, self.text("CVN_TIMEFRAME"), "")
@@ -486,13 +562,25 @@ def resolve(
             other.
     """
     resolved = {name: read_value(name, item.default, Layer.DEFAULT) for name, item in SETTINGS.items()}
-    for layer, values in ((Layer.BASE_ENV, base_env), (Layer.FACTOR, factor or {}), (Layer.RUN, run)):
+    for layer, values in ((Layer.BASE_ENV, base_env), (Layer.FACTOR, factor or {}), (Layer.RUN, whole_names(run))):
         for name, text in values.items():
             resolved[name] = _read_layer(name, text, layer)
     settings = Settings(resolved, now, variants)
     for refuse in _CONTRADICTIONS:
         refuse(settings)
     return settings
+
+
+def whole_names(run: Mapping[str, str]) -> dict[str, str]:
+    """What a run sets, by the settings' own names: its short names, those of the manual's parameters, are written out.
+
+    Raises:
+        SettingsError: a setting is given under both of its names.
+    """
+    for short, name in SHORT_NAMES.items():
+        if short in run and name in run:
+            raise SettingsError(f"{short} and {name} are one setting, and both are given; give one of them.")
+    return {SHORT_NAMES.get(name, name): text for name, text in run.items()}
 
 
 def _read_layer(name: str, text: str, layer: Layer) -> Resolved:
@@ -555,6 +643,22 @@ def _refuse_a_horizon_between_candles(settings: Settings) -> None:
         )
 
 
+def _refuse_an_unusable_grid(settings: Settings) -> None:
+    grid = settings.grid
+    if len(grid) > LARGEST_GRID:
+        raise SettingsError(
+            f"the PTE grid has {len(grid)} points ({len(grid.horizon_hours)} horizons, {len(grid.stop_losses)} stops, "
+            f"{len(grid.take_profits)} targets): at most {LARGEST_GRID}; shorten CVN_SCREENING_HORIZONS, "
+            "CVN_SCREENING_SL_RANGE or CVN_SCREENING_TP_RANGE."
+        )
+    if grid.take_profits[-1] < grid.stop_losses[0]:
+        raise SettingsError(
+            f"every take-profit of the PTE grid ({settings.text('CVN_SCREENING_TP_RANGE')}) lies nearer than every "
+            f"stop-loss ({settings.text('CVN_SCREENING_SL_RANGE')}): a trade would risk more than it can win; raise "
+            "CVN_SCREENING_TP_RANGE or lower CVN_SCREENING_SL_RANGE."
+        )
+
+
 def _refuse_the_future(settings: Settings) -> None:
     if settings.as_of > settings._now:
         raise SettingsError(
@@ -603,6 +707,7 @@ _CONTRADICTIONS = (
     _refuse_two_classes_on_three,
     _refuse_inverted_barriers,
     _refuse_a_horizon_between_candles,
+    _refuse_an_unusable_grid,
     _refuse_the_future,
     _refuse_timeframes_that_do_not_divide,
     _refuse_limits_out_of_order,

@@ -14,6 +14,7 @@ from cvntrade_assets.settings import (
     HYPERPARAMETERS,
     RETIRED,
     SETTINGS,
+    SHORT_NAMES,
     Layer,
     Settings,
     SettingsError,
@@ -74,6 +75,7 @@ DEFAULTS = {
 }
 OVERRIDE, REASON = "CVN_GUARDRAIL_OVERRIDE", "CVN_GUARDRAIL_OVERRIDE_REASON"
 LIMITS = sorted(name for name in SETTINGS if name.startswith("CVN_GUARDRAIL_") and name not in (OVERRIDE, REASON))
+GATES = sorted(name for name in SETTINGS if name.startswith("CVN_GATE_"))
 THREE_CLASSES = {"CVN_BINARY_CLASSIFICATION": "0", "CVN_THRESHOLD_METHOD": "expected_value"}
 
 
@@ -265,7 +267,7 @@ def test_typed_accessors_give_the_declared_type():
     found = resolved()
     assert found.flag("CVN_BINARY_CLASSIFICATION") is True
     assert found.whole("CVN_SEED") == 42
-    assert found.number("CVN_COST_BPS") == 20.0
+    assert found.number("CVN_FEE_BPS") == 7.5
     for wrong in (
         lambda: found.flag("CVN_SEED"),
         lambda: found.whole("CVN_FOCAL_LOSS"),
@@ -410,7 +412,7 @@ def test_barriers_in_bounds_resolve_exactly_when_the_target_is_not_the_nearer_on
 # Who may set what
 
 
-@pytest.mark.parametrize("name", [*LIMITS, "CVN_S40_SKIP_S22A1_CROSSREF"])
+@pytest.mark.parametrize("name", [*LIMITS, *GATES, "CVN_S40_SKIP_S22A1_CROSSREF"])
 @pytest.mark.parametrize("layer", ["factor", "run"])
 def test_no_run_and_no_variant_lifts_a_limit(layer, name):
     message = refusal(**{layer: {name: SETTINGS[name].default}})
@@ -436,7 +438,7 @@ def test_only_a_run_overrides(layer, name):
 
 
 def test_every_other_key_may_be_set_anywhere():
-    bound = {*LIMITS, OVERRIDE, REASON, "CVN_S40_SKIP_S22A1_CROSSREF"}
+    bound = {*LIMITS, *GATES, OVERRIDE, REASON, "CVN_S40_SKIP_S22A1_CROSSREF"}
     assert {name for name, item in SETTINGS.items() if item.layers != EVERY_LAYER} == bound
 
 
@@ -517,8 +519,8 @@ def test_half_an_override_is_refused():
 
 def test_layer_tells_where_a_value_came_from():
     key = hyperparameter_key("XGBOOST", "30m", "max_depth")
-    found = resolved(base_env={"CVN_SEED": "7"}, factor={"CVN_MAX_FEATURES": "30"}, run={"CVN_COST_BPS": "1"})
-    assert [found.layer(name) for name in ("CVN_MARKET", "CVN_SEED", "CVN_MAX_FEATURES", "CVN_COST_BPS", key)] == [
+    found = resolved(base_env={"CVN_SEED": "7"}, factor={"CVN_MAX_FEATURES": "30"}, run={"CVN_FEE_BPS": "1"})
+    assert [found.layer(name) for name in ("CVN_MARKET", "CVN_SEED", "CVN_MAX_FEATURES", "CVN_FEE_BPS", key)] == [
         Layer.DEFAULT,
         Layer.BASE_ENV,
         Layer.FACTOR,
@@ -809,3 +811,67 @@ def test_settings_do_not_read_the_environment(module, monkeypatch):
 
 def test_every_key_is_documented_by_a_name_that_people_can_type():
     assert all(re.fullmatch(r"CVN_[A-Z][A-Z0-9_]+", name) for name in SETTINGS)
+
+
+# The grid, the costs and the manual's short names
+
+
+def test_the_grid_is_what_three_settings_span():
+    grid = resolved(run={"horizons": "h2, H4", "sl_range": "1,1.50", "tp_range": "1.5,2.0,2.5"}).grid
+    assert (grid.horizon_hours, grid.stop_losses, grid.take_profits) == ((2, 4), (1.0, 1.5), (1.5, 2.0, 2.5))
+    assert len(resolved().grid) == 96
+
+
+def test_a_grid_has_at_most_450_points():
+    targets = ",".join(f"{1 + step / 10:.1f}" for step in range(15))
+    whole = {"sl_range": "0.8,1.0,1.2,1.5,1.8", "tp_range": targets}
+    assert len(resolved(run=whole).grid) == 450
+    message = refusal(run=whole | {"tp_range": f"{targets},3.0"})
+    assert "has 480 points (6 horizons, 5 stops, 16 targets): at most 450" in message
+
+
+def test_a_grid_whose_every_target_is_nearer_than_every_stop_is_refused():
+    assert resolved(run={"sl_range": "2.0", "tp_range": "1.5,2.0"}).grid.take_profits == (1.5, 2.0)
+    assert "lies nearer than every stop-loss (2.0)" in refusal(run={"sl_range": "2.0", "tp_range": "1.5,1.9"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("horizons", "H7"),
+        ("horizons", "H2,H1"),
+        ("horizons", "H1,H1"),
+        ("horizons", "1,2"),
+        ("horizons", ""),
+        ("sl_range", "1.5,1.0"),
+        ("sl_range", "0.05"),
+        ("sl_range", "1.0,,2.0"),
+        ("tp_range", "6.0"),
+        ("tp_range", "nan"),
+        ("CVN_COST_LEVELS", "0,2"),
+        ("CVN_COST_LEVELS", "1,0"),
+        ("CVN_COST_LEVELS", "1,11"),
+    ],
+)
+def test_lists_are_increasing_and_in_range(name, text):
+    assert "is not valid: expected" in refusal(run={name: text})
+
+
+def test_costs_are_paid_on_each_side():
+    costs = resolved(run={"CVN_FEE_BPS": "10", "CVN_SLIPPAGE_BPS": "5"}).costs
+    assert costs.round_trip == pytest.approx(0.003)
+    assert costs.scaled(2.0).round_trip == pytest.approx(0.006)
+    assert resolved(run={"CVN_COST_LEVELS": "0, 0.50,1"}).cost_levels == (0.0, 0.5, 1.0)
+    assert "CVN_COST_BPS is retired" in refusal(run={"CVN_COST_BPS": "20"})
+
+
+def test_the_manuals_names_are_settings_of_a_run():
+    short = {"hpo_trials": "7", "n_folds": "4", "backtest_days": "30"}
+    found = resolved(run=short)
+    names = ("CVN_DEFAULT_N_TRIALS", "CVN_DEFAULT_N_FOLDS", "CVN_BACKTEST_DAYS")
+    assert [found.whole(name) for name in names] == [7, 4, 30]
+    assert all(found.is_explicit(name) for name in names)
+    assert set(SHORT_NAMES.values()) <= set(SETTINGS)
+    assert "hpo_trials is not a setting" in refusal(base_env={"hpo_trials": "7"})
+    both = refusal(run={"hpo_trials": "7", "CVN_DEFAULT_N_TRIALS": "7"})
+    assert "hpo_trials and CVN_DEFAULT_N_TRIALS are one setting, and both are given" in both

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @stage(
-    settings=("CVN_CALIBRATION", "CVN_THRESHOLD_METHOD", "CVN_COST_BPS", "CVN_SEED"),
+    settings=("CVN_CALIBRATION", "CVN_THRESHOLD_METHOD", "CVN_FEE_BPS", "CVN_SLIPPAGE_BPS", "CVN_SEED"),
     code_version="1",
     group="learning",
     owner="ml-owner",
@@ -35,7 +35,7 @@ def calibration(stage: Stage, training_set: Artifact["TrainingSet"], model: Arti
         rows.targets["return"],
         method=settings.choice("CVN_CALIBRATION"),
         threshold_method=settings.choice("CVN_THRESHOLD_METHOD"),
-        cost=settings.number("CVN_COST_BPS") / 10_000,
+        cost=settings.number("CVN_FEE_BPS", "CVN_SLIPPAGE_BPS") / 10_000,
         seed=settings.whole("CVN_SEED"),
     )
     probability = apply_calibration(fitted, scores)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @stage(
-    settings=("CVN_MAX_FEATURES", "CVN_SEED", "CVN_DEFAULT_N_FOLDS", "CVN_EMBARGO_HOURS"),
+    settings=("CVN_MAX_FEATURES", "CVN_SEED", "CVN_TUNING_FOLDS", "CVN_EMBARGO_HOURS"),
     code_version="1",
     group="learning",
     owner="ml-owner",
@@ -29,7 +29,7 @@ def feature_selection(stage: Stage, training_set: Artifact["TrainingSet"]) -> Ma
         train,
         settings.whole("CVN_MAX_FEATURES"),
         settings.whole("CVN_SEED"),
-        settings.whole("CVN_DEFAULT_N_FOLDS"),
+        settings.whole("CVN_TUNING_FOLDS"),
         embargo(settings),
         on_fold=lambda done, folds: pulse(f"feature selection: fold {done} of {folds} scored"),
     )

@@ -40,7 +40,7 @@ SMALL: Mapping[str, str] = {
     "CVN_CUSUM_THRESHOLD_H": "1.0",
     "CVN_MAX_FEATURES": "10",
     "CVN_DEFAULT_N_TRIALS": "1",
-    "CVN_DEFAULT_N_FOLDS": "2",
+    "CVN_TUNING_FOLDS": "2",
     "CVN_HPO_XGBOOST_30M_NUM_BOOST_ROUND": "30",
     "CVN_LABEL_SMOOTHING": "mild",
     "CVN_CLEANLAB": "filter",

@@ -39,7 +39,7 @@ from resources.rollouts import last_judgement, read_gates
 GATE_JOB = "rollout_gate"
 # What preflight builds, and the fewest folds that the settings allow.
 _UP_TO = "+training_set"
-_FEWEST_FOLDS: Mapping[str, str] = {"CVN_DEFAULT_N_FOLDS": "2"}
+_FEWEST_FOLDS: Mapping[str, str] = {"CVN_TUNING_FOLDS": "2"}
 _COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.NOT_JUDGED: "yellow"}
 
 

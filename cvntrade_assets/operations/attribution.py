@@ -18,7 +18,7 @@ USUAL: Mapping[str, str] = {
     "CVN_SLICE_TRAIN": "0.8",
     "CVN_MAX_FEATURES": "60",
     "CVN_DEFAULT_N_TRIALS": "50",
-    "CVN_DEFAULT_N_FOLDS": "3",
+    "CVN_TUNING_FOLDS": "3",
     "CVN_TUNING_WORKERS": "2",
     "CVN_CLEANLAB": "off",
     "CVN_BINARY_CLASSIFICATION": "1",
@@ -32,7 +32,7 @@ _MORE: Mapping[str, int] = {
     "CVN_SLICE_TRAIN": 1,
     "CVN_MAX_FEATURES": 1,
     "CVN_DEFAULT_N_TRIALS": 1,
-    "CVN_DEFAULT_N_FOLDS": 1,
+    "CVN_TUNING_FOLDS": 1,
     "CVN_TUNING_WORKERS": 1,
 }
 # The one guardrail that is broken by less.

@@ -124,7 +124,7 @@ def cost(terms: Terms, coefficients: Terms) -> float:
 
 def serial_terms(size: RunSize, settings: Settings, rounds: float) -> dict[str, float]:
     """What the main process does outside tuning: import, candles, features, labels, selection, model, report."""
-    folds = settings.whole("CVN_DEFAULT_N_FOLDS")
+    folds = settings.whole("CVN_TUNING_FOLDS")
     judged = settings.text("CVN_CLEANLAB") != "off"
     return {
         "start": 1.0,
@@ -139,7 +139,7 @@ def serial_terms(size: RunSize, settings: Settings, rounds: float) -> dict[str, 
 
 def tuning_terms(size: RunSize, settings: Settings, rounds: float) -> dict[str, float]:
     """What tuning costs all its processes together, when a fit works through so many rounds."""
-    trials, folds = settings.whole("CVN_DEFAULT_N_TRIALS"), settings.whole("CVN_DEFAULT_N_FOLDS")
+    trials, folds = settings.whole("CVN_DEFAULT_N_TRIALS"), settings.whole("CVN_TUNING_FOLDS")
     workers = settings.whole("CVN_TUNING_WORKERS")
     fits = trials * folds
     trees, rows = fits * _trees(rounds, settings), size.train_rows * (folds - 1) / folds
@@ -180,7 +180,7 @@ def memory_terms(size: RunSize, settings: Settings) -> dict[str, float]:
         "candles": size.candles * size.offered_features / 1e8,
         "training_set": size.train_rows * size.offered_features / 1e8,
         "workers": float(spawned),
-        "matrices": (1 + spawned) * size.train_rows * size.model_features * settings.whole("CVN_DEFAULT_N_FOLDS") / 1e8,
+        "matrices": (1 + spawned) * size.train_rows * size.model_features * settings.whole("CVN_TUNING_FOLDS") / 1e8,
         "cleanlab": float(settings.text("CVN_CLEANLAB") != "off"),
         "focal": focal * (1 + spawned),
     }

@@ -72,6 +72,10 @@ def _cusum(threshold: str, mode: str = "event") -> Texts:
     }
 
 
+def _costs(fee: str, slippage: str) -> Texts:
+    return {"CVN_FEE_BPS": fee, "CVN_SLIPPAGE_BPS": slippage}
+
+
 def _focal(gamma: str) -> Texts:
     return {"CVN_FOCAL_LOSS": "1", "CVN_FOCAL_GAMMA": gamma}
 
@@ -189,9 +193,9 @@ _DECLARED: tuple[Factor, ...] = (
         "cost",
         "execution",
         "runtime",
-        _one_key("CVN_COST_BPS", {"bps_20": "20", "bps_10": "10", "bps_40": "40"}),
+        {"bps_20": _costs("7.5", "2.5"), "bps_10": _costs("2.5", "2.5"), "bps_40": _costs("15", "5")},
         "",
-        "what a round trip costs; of the thresholds only expected_value heeds it",
+        "what a round trip costs: backtests pay it, and of the thresholds only expected_value heeds it",
     ),
     Factor(
         "cooldown",

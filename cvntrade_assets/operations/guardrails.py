@@ -89,7 +89,7 @@ TIME_KEYS = (
     *ROW_KEYS,
     *FEATURE_KEYS,
     "CVN_DEFAULT_N_TRIALS",
-    "CVN_DEFAULT_N_FOLDS",
+    "CVN_TUNING_FOLDS",
     "CVN_CLEANLAB",
     "CVN_BINARY_CLASSIFICATION",
     "CVN_FOCAL_LOSS",
@@ -140,7 +140,7 @@ _REGISTER = (
         blocks=True,
         explicit_allows=False,
         overridable=False,
-        keys=(*ROW_KEYS, *FEATURE_KEYS, "CVN_DEFAULT_N_FOLDS", "CVN_TUNING_WORKERS"),
+        keys=(*ROW_KEYS, *FEATURE_KEYS, "CVN_TUNING_FOLDS", "CVN_TUNING_WORKERS"),
     ),
     Guardrail(
         "minutes_within_limit",

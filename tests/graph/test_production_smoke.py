@@ -88,7 +88,7 @@ def test_trials_are_what_incidents_taught() -> None:
     assert {each["CVN_LABEL_SMOOTHING"] for each in settings} == {"mild"}
     assert {each["CVN_CLEANLAB"] for each in settings} == {"filter"}
     assert [each.get("CVN_FOCAL_LOSS") for each in settings].count("1") == 1
-    assert {each["CVN_DEFAULT_N_FOLDS"] for each in settings} == {"2"}
+    assert {each["CVN_TUNING_FOLDS"] for each in settings} == {"2"}
     assert TRIALS[0].assets is None, "the first goes through the whole chain"
 
 

@@ -67,7 +67,7 @@ def test_what_an_incident_once_cost_hours_is_estimated_as_more() -> None:
 
 def test_limits_can_be_reached() -> None:
     huge = RunSize(candles=2_000_000, train_rows=1_600_000, offered_features=177, model_features=177)
-    many = {"CVN_TUNING_WORKERS": "16", "CVN_DEFAULT_N_FOLDS": "5", "CVN_DEFAULT_N_TRIALS": "1000"}
+    many = {"CVN_TUNING_WORKERS": "16", "CVN_TUNING_FOLDS": "5", "CVN_DEFAULT_N_TRIALS": "1000"}
     assert estimate(huge, many).memory_gib > 24
     assert estimate(huge, many).minutes > 30
 
@@ -86,7 +86,7 @@ sizes = st.builds(
 runs = st.fixed_dictionaries(
     {
         "CVN_DEFAULT_N_TRIALS": st.integers(1, 1000).map(str),
-        "CVN_DEFAULT_N_FOLDS": st.integers(2, 20).map(str),
+        "CVN_TUNING_FOLDS": st.integers(2, 20).map(str),
         "CVN_TUNING_WORKERS": st.integers(1, 64).map(str),
         "CVN_CLEANLAB": st.sampled_from(("off", "filter", "reweight")),
         "CVN_LABEL_SMOOTHING": st.sampled_from(("none", "mild", "aggressive")),
@@ -104,11 +104,11 @@ kinds = st.sampled_from(
 )
 GROWING = (
     "CVN_DEFAULT_N_TRIALS",
-    "CVN_DEFAULT_N_FOLDS",
+    "CVN_TUNING_FOLDS",
     "CVN_HPO_XGBOOST_30M_NUM_BOOST_ROUND",
     "CVN_HPO_XGBOOST_30M_EARLY_STOPPING_ROUNDS",
 )
-CEILINGS = {"CVN_DEFAULT_N_TRIALS": 1000, "CVN_DEFAULT_N_FOLDS": 20, GROWING[2]: 5000, GROWING[3]: 500}
+CEILINGS = {"CVN_DEFAULT_N_TRIALS": 1000, "CVN_TUNING_FOLDS": 20, GROWING[2]: 5000, GROWING[3]: 500}
 
 
 def at_least(more: RunEstimate, less: RunEstimate) -> bool:

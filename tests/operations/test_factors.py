@@ -140,9 +140,9 @@ def test_a_definition_changes_with_its_variants_and_with_nothing_else() -> None:
     assert dataclasses.replace(factor, meaning="told otherwise").definition() == factor.definition()
     turned = dict(reversed(factor.variants.items()))
     assert dataclasses.replace(factor, variants=turned).definition() == factor.definition()
-    more = {**factor.variants, "bps_80": {"CVN_COST_BPS": "80"}}
+    more = {**factor.variants, "bps_80": {"CVN_FEE_BPS": "35"}}
     assert dataclasses.replace(factor, variants=more).definition() != factor.definition()
-    other = {**factor.variants, "bps_40": {"CVN_COST_BPS": "41"}}
+    other = {**factor.variants, "bps_40": {"CVN_FEE_BPS": "16"}}
     assert dataclasses.replace(factor, variants=other).definition() != factor.definition()
 
 
@@ -176,13 +176,13 @@ def test_what_looks_like_a_credential_is_not_repeated() -> None:
 
 
 def test_two_variants_that_set_one_key_differently_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    cheap = Factor("cheap", "execution", "runtime", {"on": {"CVN_COST_BPS": "5", "CVN_SEED": "1"}}, "", "cheap trades")
-    same = dataclasses.replace(cheap, name="same", variants={"on": {"CVN_COST_BPS": "20"}})
+    cheap = Factor("cheap", "execution", "runtime", {"on": {"CVN_FEE_BPS": "5", "CVN_SEED": "1"}}, "", "cheap trades")
+    same = dataclasses.replace(cheap, name="same", variants={"on": {"CVN_FEE_BPS": "7.5"}})
     monkeypatch.setattr("cvntrade_assets.operations.factors.FACTORS", {**FACTORS, "cheap": cheap, "same": same})
     with pytest.raises(FactorError) as caught:
         resolved({"cost": "bps_20", "cheap": "on"})
-    assert "cost=bps_20 sets CVN_COST_BPS=20 and cheap=on sets CVN_COST_BPS=5" in str(caught.value)
-    assert resolved({"cost": "bps_20", "same": "on"}).number("CVN_COST_BPS") == 20.0
+    assert "cost=bps_20 sets CVN_FEE_BPS=7.5 and cheap=on sets CVN_FEE_BPS=5" in str(caught.value)
+    assert resolved({"cost": "bps_20", "same": "on"}).number("CVN_FEE_BPS") == 7.5
 
 
 def test_no_two_factors_of_the_registry_share_a_key() -> None:
@@ -215,11 +215,11 @@ def test_a_variant_stands_between_the_operators_and_the_run() -> None:
 
 
 def test_a_variant_that_repeats_the_default_is_a_choice() -> None:
-    assert resolved({"cost": "bps_20"}).is_explicit("CVN_COST_BPS")
-    assert not resolved().is_explicit("CVN_COST_BPS")
+    assert resolved({"cost": "bps_20"}).is_explicit("CVN_FEE_BPS")
+    assert not resolved().is_explicit("CVN_FEE_BPS")
 
 
-@given(variants=TWO_OF_SOME_FACTORS, base_env=st.sampled_from([{}, {"CVN_COST_BPS": "7"}, {"CVN_FOCAL_LOSS": "1"}]))
+@given(variants=TWO_OF_SOME_FACTORS, base_env=st.sampled_from([{}, {"CVN_FEE_BPS": "7"}, {"CVN_FOCAL_LOSS": "1"}]))
 def test_variants_are_the_factor_layer_whatever_their_order(variants: dict[str, str], base_env: dict[str, str]) -> None:
     turned = dict(reversed(variants.items()))
     assert variant_texts(variants) == variant_texts(turned)
@@ -273,9 +273,9 @@ def test_factors_that_move_the_same_barrier_overlap(variants: dict[str, str], se
 
 def test_a_variant_that_something_else_took_over_is_told() -> None:
     assert undone(resolved({"cost": "bps_40"})) == ()
-    assert undone(resolved({"cost": "bps_40"}, run={"CVN_COST_BPS": "40.0"})) == ()
-    [sentence] = undone(resolved({"cost": "bps_40"}, run={"CVN_COST_BPS": "5"}))
-    assert sentence == "cost=bps_40 sets CVN_COST_BPS=40, and layer run sets it to '5.0', which is what holds."
+    assert undone(resolved({"cost": "bps_40"}, run={"CVN_FEE_BPS": "15.00"})) == ()
+    [sentence] = undone(resolved({"cost": "bps_40"}, run={"CVN_FEE_BPS": "5"}))
+    assert sentence == "cost=bps_40 sets CVN_FEE_BPS=15, and layer run sets it to '5.0', which is what holds."
 
 
 def test_a_multiple_laid_over_the_pte_of_a_variant_is_told() -> None:

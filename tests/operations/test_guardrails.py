@@ -202,7 +202,7 @@ def test_a_pinned_number_of_trees_is_a_cause_of_the_minutes():
 def test_every_layer_is_named_weakest_first():
     found = attribute(
         "minutes_within_limit",
-        resolved({"CVN_DEFAULT_N_TRIALS": "500"}, {"CVN_DEFAULT_N_FOLDS": "20"}, {"n_features": "all"}),
+        resolved({"CVN_DEFAULT_N_TRIALS": "500"}, {"CVN_TUNING_FOLDS": "20"}, {"n_features": "all"}),
     )
     assert found.layer == ", ".join([Layer.BASE_ENV, Layer.FACTOR, Layer.RUN])
     assert found.unchosen == ("CVN_DEFAULT_N_TRIALS",)

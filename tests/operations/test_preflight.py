@@ -41,7 +41,7 @@ DEFAULTS = {
     "CVN_SLICE_VALIDATION": "0.06",
     "CVN_MAX_FEATURES": "60",
     "CVN_DEFAULT_N_TRIALS": "50",
-    "CVN_DEFAULT_N_FOLDS": "3",
+    "CVN_TUNING_FOLDS": "3",
     "CVN_CLEANLAB": "off",
     "CVN_BINARY_CLASSIFICATION": "1",
     "CVN_THRESHOLD_METHOD": "f1_binary",
@@ -50,7 +50,8 @@ DEFAULTS = {
     "CVN_FOCAL_GAMMA": "2.0",
     "CVN_LABEL_SMOOTHING": "none",
     "CVN_CALIBRATION": "sigmoid",
-    "CVN_COST_BPS": "20",
+    "CVN_FEE_BPS": "7.5",
+    "CVN_SLIPPAGE_BPS": "2.5",
     "CVN_COOLDOWN_CANDLES": "0",
     "CVN_TREND_FILTER": "off",
     "CVN_DEFAULT_PTE": "H4_SL1.0_TP2.0",
@@ -76,7 +77,7 @@ TEXTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "CVN_SLICE_TRAIN": (("0.80", "0.8", "0.7"), ("0.99", "nan")),
     "CVN_MAX_FEATURES": (("60", "30", "500", "1000"), ("0", "1001", "all", "59.5")),
     "CVN_DEFAULT_N_TRIALS": (("50", "1", "1000"), ("0", "1001", "many")),
-    "CVN_DEFAULT_N_FOLDS": (("3", "2", "20"), ("1", "21", "3.5")),
+    "CVN_TUNING_FOLDS": (("3", "2", "20"), ("1", "21", "3.5")),
     "CVN_CLEANLAB": (("off", "filter", "reweight"), ("on", "")),
     "CVN_BINARY_CLASSIFICATION": (("1", "0", "yes"), ("binary", "3")),
     "CVN_THRESHOLD_METHOD": (("f1_binary", "expected_value"), ("f1", "")),
@@ -118,7 +119,7 @@ ROW_CAUSES = ("CVN_CUSUM_THRESHOLD_H", "CVN_DEFAULT_HISTORY_MONTHS", "CVN_TIMEFR
 TIME_CAUSES = (
     "CVN_MAX_FEATURES",
     "CVN_DEFAULT_N_TRIALS",
-    "CVN_DEFAULT_N_FOLDS",
+    "CVN_TUNING_FOLDS",
     "CVN_CLEANLAB",
     "CVN_BINARY_CLASSIFICATION",
     "CVN_FOCAL_LOSS",
@@ -208,7 +209,7 @@ LESS_WHEN_LOWER = (
     "CVN_SLICE_TRAIN",
     "CVN_MAX_FEATURES",
     "CVN_DEFAULT_N_TRIALS",
-    "CVN_DEFAULT_N_FOLDS",
+    "CVN_TUNING_FOLDS",
 )
 LONGER_CANDLES = ("1h",)
 
