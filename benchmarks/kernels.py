@@ -131,7 +131,7 @@ class Report:
         sys.stdout.write(f"  {text}\n")
 
     def _line(self, what: str, timing: Timing, verdict: str) -> None:
-        sys.stdout.write(f"  {what:<72}{timing.wall:>12,.2f} ms {timing.cpu:>12,.2f} ms CPU   {verdict}\n")
+        sys.stdout.write(f"  {what:<72}{timing.wall:>12,.3f} ms {timing.cpu:>12,.3f} ms CPU   {verdict}\n")
 
 
 def finmlkit_kernels() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
