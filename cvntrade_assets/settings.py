@@ -188,7 +188,8 @@ _DECLARED: tuple[Setting, ...] = (
     *_declare(
         "calibration",
         ("CVN_CALIBRATION", Choice(("none", "sigmoid", "platt", "isotonic", "hybrid")), "sigmoid", "how scores become probabilities, on the calibration slice"),
-        ("CVN_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "f1_binary", "what the BUY threshold maximises, on the calibration slice"),
+        ("CVN_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "f1_binary", "what the threshold from which BUY is said maximises, on the calibration slice: F1, by which a model is scored, or net return"),
+        ("CVN_TRADE_THRESHOLD_METHOD", Choice(("expected_value", "f1_binary")), "expected_value", "what the threshold from which a candle is traded maximises, on the calibration slice: net return, or F1"),
     ),
     *_declare(
         "screening",
@@ -606,6 +607,7 @@ def _refuse_uneven_slices(settings: Settings) -> None:
 _TWO_CLASSES = (
     ("CVN_FOCAL_LOSS", "1", "0"),
     ("CVN_THRESHOLD_METHOD", "f1_binary", "expected_value"),
+    ("CVN_TRADE_THRESHOLD_METHOD", "f1_binary", "expected_value"),
     ("CVN_HPO_OBJECTIVE", "f1_binary", "precision_recall_auc"),
 )
 

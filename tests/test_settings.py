@@ -300,6 +300,7 @@ def test_the_focal_loss_is_for_two_classes():
     ("name", "two_classes", "other"),
     [
         ("CVN_THRESHOLD_METHOD", "f1_binary", "expected_value"),
+        ("CVN_TRADE_THRESHOLD_METHOD", "f1_binary", "expected_value"),
         ("CVN_HPO_OBJECTIVE", "f1_binary", "precision_recall_auc"),
         ("CVN_FOCAL_LOSS", "1", "0"),
     ],

@@ -49,6 +49,7 @@ FLAT_NOTE = (
     "every candle gets the base rate as its probability"
 )
 SLOPE_NOTE = "the best sigmoid falls with the score: its slope is held at zero, only isotonic regression ranks"
+NEVER_EARNS = "no threshold earns its costs on the calibration slice"
 SCORE_MARGIN = 1e-6
 UNPENALISED = 1e6
 MONOTONE_TOLERANCE = 1e-12
@@ -82,7 +83,9 @@ class IsotonicEstimator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A fitted calibrator and its frozen threshold.
+    """A fitted calibrator and its frozen thresholds.
+
+    Two, because they answer two questions: a model is scored by what it says, F1 and all, and paid by what is traded.
 
     Attributes:
         method: how scores become probabilities; see `calibrate`.
@@ -90,6 +93,8 @@ class Calibration:
         threshold: BUY is said when the calibrated probability is at least this. `ALWAYS_BUY` (0) says it for
             every candle, `NEVER_BUY` (2) for none.
         threshold_method: what the threshold maximises on the calibration slice.
+        trade_threshold: a candle is a signal to trade when its probability is at least this; read as `threshold`.
+        trade_threshold_method: what that one maximises.
         n_rows: rows of the calibration slice.
         base_rate: share of BUY labels in it.
         notes: what an operator should know about the fit, in plain sentences; usually empty.
@@ -99,6 +104,8 @@ class Calibration:
     estimators: Mapping[str, Any]
     threshold: float
     threshold_method: ThresholdMethod
+    trade_threshold: float
+    trade_threshold_method: ThresholdMethod
     n_rows: int
     base_rate: float
     notes: tuple[str, ...] = ()
@@ -114,6 +121,8 @@ class Calibration:
             "method": self.method,
             "threshold": self.threshold,
             "threshold_method": self.threshold_method,
+            "trade_threshold": self.trade_threshold,
+            "trade_threshold_method": self.trade_threshold_method,
             "n_rows": self.n_rows,
             "base_rate": self.base_rate,
             "notes": list(self.notes),
@@ -126,13 +135,17 @@ def restore(meta: Mapping[str, Any], estimators: Mapping[str, Any]) -> Calibrati
     Raises:
         CalibrationError: a key is missing or unknown, or the estimators are not those of the method.
     """
-    expected = {"method", "threshold", "threshold_method", "n_rows", "base_rate", "notes"}
+    expected = {
+        *("method", "threshold", "threshold_method", "trade_threshold", "trade_threshold_method"),
+        *("n_rows", "base_rate", "notes"),
+    }
     if set(meta) != expected:
         raise CalibrationError(
             f"stored calibration has keys {sorted(meta)}, expected {sorted(expected)}; rebuild the calibration asset"
         )
     _known("method", meta["method"], METHODS)
-    _known("threshold_method", meta["threshold_method"], THRESHOLD_METHODS)
+    for name in ("threshold_method", "trade_threshold_method"):
+        _known(name, meta[name], THRESHOLD_METHODS)
     if tuple(sorted(estimators)) != tuple(sorted(PARTS[meta["method"]])):
         raise CalibrationError(
             f"stored estimators {sorted(estimators)} are not those of method {meta['method']!r}, "
@@ -143,6 +156,8 @@ def restore(meta: Mapping[str, Any], estimators: Mapping[str, Any]) -> Calibrati
         estimators={name: estimators[name] for name in PARTS[meta["method"]]},
         threshold=float(meta["threshold"]),
         threshold_method=meta["threshold_method"],
+        trade_threshold=float(meta["trade_threshold"]),
+        trade_threshold_method=meta["trade_threshold_method"],
         n_rows=int(meta["n_rows"]),
         base_rate=float(meta["base_rate"]),
         notes=tuple(meta["notes"]),
@@ -179,10 +194,11 @@ def calibrate(
     *,
     method: Method,
     threshold_method: ThresholdMethod,
+    trade_threshold_method: ThresholdMethod,
     cost: float,
     seed: int,
 ) -> Calibration:
-    """Fit the calibrator and choose the threshold, both on the calibration slice.
+    """Fit the calibrator and choose both thresholds on the calibration slice.
 
     Methods, with z = log(s / (1 - s)) the log-odds of the score, kept away from 0 and 1 by `SCORE_MARGIN`:
 
@@ -214,7 +230,8 @@ def calibrate(
         labels: hard labels 0/1, same index.
         returns: gross long return of each label as a fraction, same index.
         method: calibration method.
-        threshold_method: what the threshold maximises.
+        threshold_method: what the threshold maximises from which BUY is said.
+        trade_threshold_method: what the threshold maximises from which a candle is traded.
         cost: cost of a round trip as a fraction of the position, 0.002 for 20 basis points.
         seed: random state handed to scikit-learn; the solver in use draws nothing.
 
@@ -225,17 +242,21 @@ def calibrate(
     """
     _known("method", method, METHODS)
     _known("threshold_method", threshold_method, THRESHOLD_METHODS)
+    _known("trade_threshold_method", trade_threshold_method, THRESHOLD_METHODS)
     score, truth, gain = _checked_slice(scores, labels, returns, cost)
     estimators = _fit_parts(method, score, truth, seed)
     probability = _probabilities(estimators, score)
+    trade_threshold = _best_threshold(probability, truth, gain - cost, trade_threshold_method)
     return Calibration(
         method=method,
         estimators=estimators,
         threshold=_best_threshold(probability, truth, gain - cost, threshold_method),
         threshold_method=threshold_method,
+        trade_threshold=trade_threshold,
+        trade_threshold_method=trade_threshold_method,
         n_rows=int(score.size),
         base_rate=float(truth.mean()),
-        notes=_notes(estimators),
+        notes=_notes(estimators, trade_threshold),
     )
 
 
@@ -247,6 +268,21 @@ def apply_calibration(calibration: Calibration, scores: pd.Series[Any]) -> pd.Se
     """
     probability = _probabilities(calibration.estimators, _checked_scores(scores))
     return pd.Series(probability, index=scores.index, name="probability", dtype=np.float64)
+
+
+def in_words(threshold: float, share: float, does: str = "says BUY on") -> str:
+    """How often BUY is said, or a candle traded, and why when it never is.
+
+    Args:
+        threshold: the frozen threshold.
+        share: share of the rows that reach it.
+        does: what is done with a candle that reaches it.
+    """
+    if threshold == NEVER_BUY:
+        return f"{does} no candle: {NEVER_EARNS}"
+    if share == 0.0:
+        return f"{does} no candle: no probability reaches the threshold {threshold:.3f}"
+    return f"{does} every candle" if share == 1.0 else f"{does} {share:.1%} of the candles"
 
 
 def is_monotone(calibration: Calibration) -> bool:
@@ -325,12 +361,13 @@ def _part_probability(name: str, part: Any, score: Floats) -> Floats:
     return np.asarray(part.predict_proba(_log_odds(score)[:, np.newaxis])[:, 1], dtype=np.float64)
 
 
-def _notes(estimators: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(estimators: Mapping[str, Any], trade_threshold: float) -> tuple[str, ...]:
+    never = (f"never trades: {NEVER_EARNS}",) if trade_threshold == NEVER_BUY else ()
     if _is_flat(estimators):
-        return (FLAT_NOTE,)
+        return (FLAT_NOTE, *never)
     if "sigmoid" in estimators and _is_flat_part("sigmoid", estimators["sigmoid"]):
-        return (SLOPE_NOTE,)
-    return ()
+        return (SLOPE_NOTE, *never)
+    return never
 
 
 def _is_flat(estimators: Mapping[str, Any]) -> bool:

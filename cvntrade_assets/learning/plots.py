@@ -7,36 +7,35 @@ baseline that its numbers must beat. A simulated market is marked in the title.
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cvntrade_assets.learning import scores
+from cvntrade_assets.learning.plot_look import (
+    AFTER,
+    BASELINE,
+    BEFORE,
+    EXIT_COLOURS,
+    EXIT_NAMES,
+    INK,
+    PlotError,
+    finish,
+    label_dates,
+    legend_look,
+    naive,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 110
-PAPER = "#fbfbf9"
-INK = "#22262b"
-BASELINE = "#6b7079"
-BEFORE = "#c9772b"
-AFTER = "#1f6fb2"
-WARNING = "#b3261e"
-LINE_COLOURS = {"target": "#2f8a5b", "stop": "#c9574f", "time-out": "#7d8590", "BUY": INK}
-EXIT_NAMES = {"tp": "target", "sl": "stop", "timeout": "time-out"}
+LINE_COLOURS = {**EXIT_COLOURS, "BUY": INK}
 SLICE_COLOURS = {"train": "#e8eaed", "validation": "#f8e6b9", "calibration": "#cfe4f7", "test": "#e2d3f4"}
 LONGEST_BY_DAY = pd.Timedelta(days=120)
 HISTOGRAM_BARS = 40
 NOISY_RECALL = 0.05
-
-
-class PlotError(ValueError):
-    """Rows from which nothing can be drawn."""
 
 
 def reliability_diagram(
@@ -64,7 +63,7 @@ def reliability_diagram(
     Raises:
         ScoreError: labels that are not hard, or predictions outside [0, 1].
     """
-    figure, (above, below) = _figure(4.8, 4.8, heights=(4, 1))
+    figure, (above, below) = new_figure(4.8, 4.8, heights=(4, 1))
     above.plot([0, 1], [0, 1], color=BASELINE, linewidth=1, linestyle="--", label="perfectly calibrated")
     buy_rate = float(np.mean(labels))
     above.axhline(buy_rate, color=BASELINE, linewidth=1, linestyle=":", label=f"buy rate {buy_rate:.3f}")
@@ -77,8 +76,8 @@ def reliability_diagram(
     above.set(xlim=(0, right), ylim=(0, right), ylabel="share of BUY labels")
     below.set(xlim=(0, right), xlabel="predicted probability of BUY", ylabel="rows")
     above.tick_params(labelbottom=False)
-    above.legend(loc="upper left", **_legend_look())
-    return _finish(figure, above, "Reliability", crypto, market)
+    above.legend(loc="upper left", **legend_look())
+    return finish(figure, above, "Reliability", crypto, market)
 
 
 def precision_recall_curve(
@@ -106,12 +105,12 @@ def precision_recall_curve(
     Raises:
         ScoreError: labels that are not hard, or scores that are not finite.
     """
-    figure, (axes,) = _figure(4.8, 4.0)
+    figure, (axes,) = new_figure(4.8, 4.0)
     axes.set(xlabel="recall", ylabel="precision")
     counts = scores.confusion(labels, predicted)
     if counts.tp + counts.fn == 0:
         axes.text(0.5, 0.5, "no BUY label: no curve", ha="center", color=INK)
-        return _finish(figure, axes, "Precision and recall", crypto, market)
+        return finish(figure, axes, "Precision and recall", crypto, market)
     buy_rate = float(np.mean(labels))
     recall, precision = scores.precision_recall_points(labels, raw_scores)
     area = scores.pr_auc(labels, raw_scores)
@@ -121,8 +120,8 @@ def precision_recall_curve(
     _draw_threshold(axes, counts)
     seen = [*precision[recall >= NOISY_RECALL], np.nan_to_num(scores.precision(counts)), buy_rate]
     axes.set(xlim=(0, 1.03), ylim=(0, min(1.05, 1.6 * max(seen))))
-    axes.legend(loc="upper right", **_legend_look())
-    return _finish(figure, axes, "Precision and recall", crypto, market)
+    axes.legend(loc="upper right", **legend_look())
+    return finish(figure, axes, "Precision and recall", crypto, market)
 
 
 def label_timeline(labels: pd.DataFrame, slices: pd.Series[Any], *, crypto: str, market: str) -> bytes:
@@ -144,18 +143,18 @@ def label_timeline(labels: pd.DataFrame, slices: pd.Series[Any], *, crypto: str,
         raise PlotError(f"{crypto}: the timeline needs labels, and a label for every row of the slices")
     by_day = labels.index[-1] - labels.index[0] <= LONGEST_BY_DAY
     shares = _exit_shares(labels, pd.Timedelta(days=1 if by_day else 7))
-    figure, (axes,) = _figure(7.6, 3.4)
+    figure, (axes,) = new_figure(7.6, 3.4)
     _shade_slices(axes, slices)
     for name, colour in LINE_COLOURS.items():
         style = (0, (4, 2)) if name == "BUY" else "-"
-        axes.plot(_naive(shares.index), shares[name], color=colour, linewidth=1.3, linestyle=style, label=name)
+        axes.plot(naive(shares.index), shares[name], color=colour, linewidth=1.3, linestyle=style, label=name)
     buy_rate = float((labels["label"] == 1).mean())
     axes.axhline(buy_rate, color=BASELINE, linewidth=1, linestyle="--", label=f"buy rate {buy_rate:.3f}")
     axes.set(ylim=(0, 1), ylabel=f"share of labels per {'day' if by_day else 'week'}")
-    axes.set_xlim(*_naive(labels.index[[0, -1]]))
-    _label_dates(axes)
-    figure.legend(loc="outside lower center", ncols=5, **_legend_look())
-    return _finish(figure, axes, "How labels end", crypto, market)
+    axes.set_xlim(*naive(labels.index[[0, -1]]))
+    label_dates(axes)
+    figure.legend(loc="outside lower center", ncols=5, **legend_look())
+    return finish(figure, axes, "How labels end", crypto, market)
 
 
 def _exit_shares(labels: pd.DataFrame, period: pd.Timedelta) -> pd.DataFrame:
@@ -205,7 +204,7 @@ def _draw_always_buy(axes: Axes, buy_rate: float) -> None:
 def _draw_threshold(axes: Axes, counts: scores.Confusion) -> None:
     """Draw where the frozen threshold works, or say that it never says BUY."""
     if counts.tp + counts.fp == 0:
-        axes.plot([], [], linestyle="none", label="threshold: never BUY, F1 0")
+        axes.plot([], [], linestyle="none", label="never says BUY: F1 0, no precision")
         return
     axes.plot(
         scores.recall(counts),
@@ -221,47 +220,5 @@ def _shade_slices(axes: Axes, slices: pd.Series[Any]) -> None:
     for name, colour in SLICE_COLOURS.items():
         rows = slices.index[(slices == name).to_numpy()]
         if len(rows):
-            start, end = _naive(rows[[0, -1]])
+            start, end = naive(rows[[0, -1]])
             axes.axvspan(start, end, color=colour, linewidth=0, label=name)
-
-
-def _naive(times: pd.Index[Any]) -> npt.NDArray[np.datetime64]:
-    """UTC times as matplotlib draws them, without a zone."""
-    return pd.DatetimeIndex(times).tz_convert(None).to_numpy()
-
-
-def _label_dates(axes: Axes) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def _figure(width: float, height: float, heights: tuple[int, ...] = (1,)) -> tuple[Figure, list[Axes]]:
-    """Figure of the given inches with one column of axes, styled alike for every plot."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor=PAPER, layout="constrained")
-    column = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes in column:
-        axes.set_facecolor(PAPER)
-        axes.tick_params(labelsize=8, colors=INK)
-        axes.xaxis.label.set(size=9, color=INK)
-        axes.yaxis.label.set(size=9, color=INK)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, list(column)
-
-
-def _legend_look() -> dict[str, Any]:
-    return {"fontsize": 8, "frameon": False, "labelcolor": INK}
-
-
-def _finish(figure: Figure, axes: Axes, name: str, crypto: str, market: str) -> bytes:
-    """Title the plot and return it as PNG, the same bytes for the same drawing."""
-    simulated = market == "simulated"
-    place = "SIMULATED market" if simulated else market
-    axes.set_title(f"{name} · {crypto} · {place}", fontsize=10, color=WARNING if simulated else INK, loc="left")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cvntrade_assets.learning import scores
-
-LEVEL = 0.9
-RESAMPLES = 500
+from cvntrade_assets.learning.calibration import in_words
+from cvntrade_assets.learning.intervals import score_intervals
 
 
 class ReportError(ValueError):
@@ -29,26 +28,40 @@ class TestReport:
     PR-AUC is of the raw score, as calibration may tie rows. Its lift over the buy rate is biased upwards
     under no skill: by about (1 - p) H_n / n for n independent rows, more where both labels and scores
     persist (see `scores.pr_auc`). `pr_auc_chance` is what the same scores get when torn from the labels, bias
-    included: when many reports are averaged, average `pr_auc` minus `pr_auc_chance`. The interval of the lift
-    is corrected for the bias.
+    included: when many reports are averaged, average `pr_auc` minus `pr_auc_chance`.
+
+    `<score>_low` and `<score>_high` are the ends of the score's 90 % interval (`intervals.score_intervals`); both are
+    None where it is undefined.
 
     Attributes:
         rows: rows of the test slice.
         threshold: BUY is said when the calibrated probability is at least this.
-        f1_buy: F1 of the BUY class at the threshold.
+        f1_buy: F1 of the BUY class at the threshold; 0 when BUY is never said.
+        f1_buy_low: low end of its interval.
+        f1_buy_high: high end of it.
         baseline_f1_buy: F1 of always saying BUY on the same rows.
         f1_buy_delta: f1_buy - baseline_f1_buy.
+        f1_buy_delta_low: low end of its interval.
+        f1_buy_delta_high: high end of it.
         precision_buy: share of predicted BUY that was BUY; None when nothing was predicted BUY.
+        precision_buy_low: low end of its interval.
+        precision_buy_high: high end of it.
         recall_buy: share of BUY that was predicted; None when nothing was BUY.
+        recall_buy_low: low end of its interval.
+        recall_buy_high: high end of it.
         buy_rate: share of BUY labels.
         predicted_buy_rate: share of rows predicted BUY.
-        pr_auc: average precision of the raw score; None without BUY labels, as are the next four.
+        pr_auc: average precision of the raw score; None without BUY labels, as are the next six.
+        pr_auc_low: low end of its interval.
+        pr_auc_high: high end of it.
         pr_auc_lift: pr_auc - buy_rate.
-        pr_auc_lift_low: low end of the lift's 90 % block-bootstrap interval.
+        pr_auc_lift_low: low end of its interval.
         pr_auc_lift_high: high end of it.
         pr_auc_chance: mean average precision over circular shifts of the scores.
         brier_before: Brier score of the raw score.
         brier_after: Brier score of the calibrated probability.
+        brier_after_low: low end of its interval.
+        brier_after_high: high end of it.
         brier_base_rate: p(1 - p), the Brier score of predicting the slice's own buy rate: the best constant.
         ece_before: expected calibration error of the raw score, ten equal-mass bins.
         ece_after: the same of the calibrated probability.
@@ -61,19 +74,31 @@ class TestReport:
     rows: int
     threshold: float
     f1_buy: float
+    f1_buy_low: float | None
+    f1_buy_high: float | None
     baseline_f1_buy: float
     f1_buy_delta: float
+    f1_buy_delta_low: float | None
+    f1_buy_delta_high: float | None
     precision_buy: float | None
+    precision_buy_low: float | None
+    precision_buy_high: float | None
     recall_buy: float | None
+    recall_buy_low: float | None
+    recall_buy_high: float | None
     buy_rate: float
     predicted_buy_rate: float
     pr_auc: float | None
+    pr_auc_low: float | None
+    pr_auc_high: float | None
     pr_auc_lift: float | None
     pr_auc_lift_low: float | None
     pr_auc_lift_high: float | None
     pr_auc_chance: float | None
     brier_before: float
     brier_after: float
+    brier_after_low: float | None
+    brier_after_high: float | None
     brier_base_rate: float
     ece_before: float
     ece_after: float
@@ -89,6 +114,11 @@ class TestReport:
     def confusion(self) -> scores.Confusion:
         """The four outcome counts together."""
         return scores.Confusion(tn=self.tn, fp=self.fp, fn=self.fn, tp=self.tp)
+
+    @property
+    def in_words(self) -> str:
+        """How often the frozen threshold says BUY on these rows, and why when it never does."""
+        return in_words(self.threshold, self.predicted_buy_rate)
 
     def as_metrics(self) -> dict[str, float]:
         """Return every defined score by name as a float; `undefined` names the others."""
@@ -125,12 +155,13 @@ def report_test_slice(
     _check_rows(targets, raw_scores, calibrated)
     labels = (targets["label"] == 1).to_numpy(dtype=np.float64)
     raw, probability = raw_scores.to_numpy(dtype=np.float64), calibrated.to_numpy(dtype=np.float64)
-    counts = scores.confusion(labels, probability >= threshold)
+    predicted = probability >= threshold
+    counts = scores.confusion(labels, predicted)
     buy_rate = float(labels.mean())
     f1, baseline = scores.f1_buy(counts), scores.baseline_f1(buy_rate)
-    low, high = scores.block_bootstrap_interval(
-        scores.pr_auc_lift, labels, raw, block=block, seed=seed, n_boot=RESAMPLES, level=LEVEL
-    )
+    ends: dict[str, Any] = {}
+    for name, (low, high) in score_intervals(labels, predicted, raw, probability, block=block, seed=seed).items():
+        ends |= {f"{name}_low": low, f"{name}_high": high}
     return TestReport(
         rows=labels.size,
         threshold=float(threshold),
@@ -143,8 +174,6 @@ def report_test_slice(
         predicted_buy_rate=(counts.tp + counts.fp) / labels.size,
         pr_auc=_defined(scores.pr_auc(labels, raw)),
         pr_auc_lift=_defined(scores.pr_auc_lift(labels, raw)),
-        pr_auc_lift_low=_defined(low),
-        pr_auc_lift_high=_defined(high),
         pr_auc_chance=_defined(scores.chance_pr_auc(labels, raw, block=block, seed=seed)),
         brier_before=scores.brier(labels, raw),
         brier_after=scores.brier(labels, probability),
@@ -152,6 +181,7 @@ def report_test_slice(
         ece_before=scores.expected_calibration_error(labels, raw),
         ece_after=scores.expected_calibration_error(labels, probability),
         **asdict(counts),
+        **ends,
     )
 
 

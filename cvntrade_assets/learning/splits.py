@@ -48,6 +48,37 @@ class SliceFractions:
 
 
 @dataclass(frozen=True)
+class Boundaries:
+    """The moments at which a timeline is cut into slices.
+
+    Attributes:
+        starts: Open time of the first candle of each slice, in time order: those of the first of ``SLICES``,
+            all four or fewer.
+        end: When the last slice ends: a label that is known only later is of no slice. Without it the last
+            slice lasts as long as there are labels.
+
+    Raises:
+        UnusableSplitError: If there are no starts or more than slices, or the moments do not increase.
+    """
+
+    starts: tuple[pd.Timestamp, ...]
+    end: pd.Timestamp = _NEVER
+
+    def __post_init__(self) -> None:
+        moments = [*self.starts, self.end]
+        if not 1 <= len(self.starts) <= len(SLICES) or any(early >= late for early, late in pairwise(moments)):
+            told = ", ".join(str(moment) for moment in moments)
+            raise UnusableSplitError(
+                f"slice boundaries {told}: expected one to {len(SLICES)} starts and an end, strictly increasing"
+            )
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Names of the slices, in time order."""
+        return SLICES[: len(self.starts)]
+
+
+@dataclass(frozen=True)
 class Fold:
     """One cut of the rows, as sorted integer positions: what to fit on and what to judge on."""
 
@@ -55,8 +86,8 @@ class Fold:
     held_out: NDArray[np.intp]
 
 
-def slice_starts(candle_times: pd.DatetimeIndex, fractions: SliceFractions) -> pd.DatetimeIndex:
-    """Return the open time of the first candle of each slice, in the order of ``SLICES``.
+def slice_boundaries(candle_times: pd.DatetimeIndex, fractions: SliceFractions) -> Boundaries:
+    """Cut a timeline into four slices by their shares of its candles.
 
     Boundaries are positions on the whole candle timeline, so they do not move with what CUSUM keeps.
 
@@ -69,13 +100,11 @@ def slice_starts(candle_times: pd.DatetimeIndex, fractions: SliceFractions) -> p
     positions = [0, *(round(len(candle_times) * end) for end in ends), len(candle_times)]
     if any(start >= end for start, end in pairwise(positions)):
         raise UnusableSplitError(f"{len(candle_times)} candles are too few for four slices; load a longer history")
-    return candle_times[positions[:-1]]
+    return Boundaries(tuple(candle_times[positions[:-1]]))
 
 
-def four_slices(
-    labels: pd.DataFrame, candle_times: pd.DatetimeIndex, fractions: SliceFractions, embargo: pd.Timedelta
-) -> pd.Series:
-    """Assign labels to train, validation, calibration and test, purged and embargoed.
+def place_in_slices(labels: pd.DataFrame, boundaries: Boundaries, embargo: pd.Timedelta) -> pd.Series:
+    """Assign labels to the slices between boundaries, purged and embargoed.
 
     A slice runs from the open of its first candle, B, to the open of the next slice's first candle, B'. A
     label is kept when
@@ -86,34 +115,31 @@ def four_slices(
     * its candle opens at least ``embargo`` after the slice began: ``open_time >= B + embargo``. The first
       slice has no boundary before it and no embargo.
 
+    What opens before the first slice, or is not known when the last one ends, is of no slice.
+
     With 30-minute candles, B' = 12:00 and no embargo: the signal of 11:00 enters at 11:30; an exit at the
     close of the 11:30 candle (12:00) stays in train; an exit at 12:30 drops it; the 12:00 candle opens the
     next slice and enters at 12:30.
 
     Args:
         labels: Label frame, index ``open_time`` of the signal candle, column ``exit_time``.
-        candle_times: Open times of every candle of the timeline; holds every label's.
-        fractions: Shares of the timeline.
+        boundaries: Where the slices begin and the last one ends.
         embargo: Time left out at the start of every slice but the first; not negative.
 
     Returns:
         Category series named ``slice``; index: the kept part of ``labels.index``, in its order.
 
     Raises:
-        UnusableSplitError: If a label's candle is not on the timeline, the embargo is negative, or a slice
-            would have no candle.
+        UnusableSplitError: If the embargo is negative.
     """
     _refuse_negative(embargo)
-    stray = labels.index.difference(candle_times)
-    if len(stray):
-        raise UnusableSplitError(f"{len(stray)} label(s) are not on the candle timeline, first {stray[0]}")
-    starts = slice_starts(candle_times, fractions)
+    starts = pd.DatetimeIndex(boundaries.starts)
     times = pd.DatetimeIndex(labels.index)
     number = starts.searchsorted(times, side="right") - 1
-    ends = starts[1:].append(pd.DatetimeIndex([_NEVER]))
+    ends = starts[1:].append(pd.DatetimeIndex([boundaries.end]))
     known = np.asarray(labels["exit_time"] <= ends[number])
     settled = np.asarray((number == 0) | (times >= starts[number] + embargo))
-    kept = known & settled
+    kept = known & settled & (number >= 0)
     return pd.Series(pd.Categorical.from_codes(number[kept], dtype=SLICE_DTYPE), times[kept], name="slice")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cvntrade_assets.learning.splits import SLICES, SliceFractions, four_slices
+from cvntrade_assets.learning.splits import SLICES, Boundaries, SliceFractions, place_in_slices, slice_boundaries
 
 CusumMode = Literal["event", "stable", "off"]
 
@@ -58,6 +58,10 @@ class TrainingSet:
         rows = (self.targets["slice"] == name).to_numpy()
         return TrainingSet(self.features[rows], self.targets[rows])
 
+    def count(self) -> Mapping[str, int]:
+        """Number of rows by slice name, 0 for an empty slice."""
+        return _counted(self.targets["slice"])
+
 
 def assemble_training_set(
     features: pd.DataFrame,
@@ -68,18 +72,48 @@ def assemble_training_set(
     embargo: pd.Timedelta,
     uniqueness_weights: bool,
 ) -> TrainingSet:
-    """Join features and labels, cut them into slices, thin the train slice and weigh its rows.
+    """Join features and labels and cut them by shares of the timeline; see :func:`cut_training_set`.
 
     Slice boundaries are positions on the timeline of all candles that have features, so they are the same
-    whatever CUSUM keeps. CUSUM thins the train slice only: ``event`` keeps the events, ``stable`` the other
-    candles, ``off`` everything. Weights are the average uniqueness of the labels among the kept train rows.
+    whatever CUSUM keeps.
+
+    Args:
+        features: As for :func:`cut_training_set`.
+        labels: As for :func:`cut_training_set`.
+        events: As for :func:`cut_training_set`.
+        mode: As for :func:`cut_training_set`.
+        fractions: Shares of the timeline.
+        embargo: As for :func:`cut_training_set`.
+        uniqueness_weights: As for :func:`cut_training_set`.
+
+    Raises:
+        UnusableTrainingSetError: As :func:`cut_training_set`.
+        UnusableSplitError: If the timeline cannot be cut into four slices.
+    """
+    boundaries = slice_boundaries(pd.DatetimeIndex(features.index), fractions)
+    return cut_training_set(features, labels, events, mode, boundaries, embargo, uniqueness_weights)
+
+
+def cut_training_set(
+    features: pd.DataFrame,
+    labels: pd.DataFrame,
+    events: pd.DatetimeIndex,
+    mode: CusumMode,
+    boundaries: Boundaries,
+    embargo: pd.Timedelta,
+    uniqueness_weights: bool,
+) -> TrainingSet:
+    """Join features and labels, cut them at given moments, thin the train slice and weigh its rows.
+
+    CUSUM thins the train slice only: ``event`` keeps the events, ``stable`` the other candles, ``off``
+    everything. Weights are the average uniqueness of the labels among the kept train rows.
 
     Args:
         features: Feature frame of every candle after warm-up, index ``open_time`` strictly increasing.
         labels: Label frame (columns ``LABEL_COLUMNS``), index ``open_time``; decided candles only.
         events: Open times of the CUSUM events; those outside the frames are ignored.
         mode: What CUSUM keeps.
-        fractions: Shares of the timeline.
+        boundaries: Where the slices begin and the last one ends.
         embargo: Time left out at the start of every slice but the first.
         uniqueness_weights: Whether to weigh; if not, every weight is 1.
 
@@ -88,14 +122,13 @@ def assemble_training_set(
 
     Raises:
         UnusableTrainingSetError: If a label column is missing or a slice holds no row.
-        UnusableSplitError: If the timeline cannot be cut into four slices.
     """
     missing = [name for name in LABEL_COLUMNS if name not in labels.columns]
     if missing:
         raise UnusableTrainingSetError(f"labels lack the column(s) {missing}; expected {list(LABEL_COLUMNS)}")
     times = pd.DatetimeIndex(features.index)
-    placed = _placed(times, labels, events, mode, fractions, embargo)
-    _refuse_empty_slice(placed)
+    placed = _placed(times, labels, events, mode, boundaries, embargo)
+    _refuse_empty_slice(placed, boundaries.slices)
     targets = labels.loc[placed.index, list(LABEL_COLUMNS)]
     targets["weight"] = _weights(targets, placed, times) if uniqueness_weights else 1.0
     targets["slice"] = placed
@@ -126,7 +159,11 @@ def count_rows(
     Raises:
         UnusableSplitError: If the timeline cannot be cut into four slices.
     """
-    placed = _placed(feature_times, labels, events, mode, fractions, embargo)
+    boundaries = slice_boundaries(feature_times, fractions)
+    return _counted(_placed(feature_times, labels, events, mode, boundaries, embargo))
+
+
+def _counted(placed: pd.Series) -> Mapping[str, int]:
     counts = placed.value_counts()
     return MappingProxyType({name: int(counts[name]) for name in SLICES})
 
@@ -136,12 +173,12 @@ def _placed(
     labels: pd.DataFrame,
     events: pd.DatetimeIndex,
     mode: CusumMode,
-    fractions: SliceFractions,
+    boundaries: Boundaries,
     embargo: pd.Timedelta,
 ) -> pd.Series:
     """Slice of every row the training set keeps."""
     joined = labels.loc[labels.index.isin(feature_times), ["exit_time"]]
-    placed = four_slices(joined, feature_times, fractions, embargo)
+    placed = place_in_slices(joined, boundaries, embargo)
     if mode == "off":
         return placed
     is_event = placed.index.isin(events)
@@ -149,9 +186,9 @@ def _placed(
     return placed[kept | (placed != "train").to_numpy()]
 
 
-def _refuse_empty_slice(placed: pd.Series) -> None:
+def _refuse_empty_slice(placed: pd.Series, slices: tuple[str, ...]) -> None:
     counts = placed.value_counts()
-    empty = [name for name in SLICES if not counts[name]]
+    empty = [name for name in slices if not counts[name]]
     if empty:
         raise UnusableTrainingSetError(
             f"the slice(s) {empty} hold no row, of {len(placed)} in all; load a longer history, "

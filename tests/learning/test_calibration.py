@@ -15,7 +15,8 @@ from cvntrade_assets.learning.training import score_buy, train_model
 
 METHODS = list(cal.METHODS)
 FITTED = [method for method in METHODS if method != "none"]
-OPTIONS = {"threshold_method": "f1_binary", "cost": 0.002, "seed": 7}
+EARN = {"threshold_method": "expected_value", "trade_threshold_method": "expected_value"}
+OPTIONS = {"threshold_method": "f1_binary", "trade_threshold_method": "expected_value", "cost": 0.002, "seed": 7}
 
 
 def times(n: int) -> pd.DatetimeIndex:
@@ -284,19 +285,18 @@ def test_f1_threshold_against_all_thresholds(method: str):
 
 def test_nothing_earns_then_never_buy():
     scores, labels, returns = make_slice(500)
-    fitted = cal.calibrate(
-        scores, labels, -returns.abs(), method="sigmoid", threshold_method="expected_value", cost=0.0, seed=0
-    )
+    fitted = cal.calibrate(scores, labels, -returns.abs(), method="sigmoid", **EARN, cost=0.0, seed=0)
     assert fitted.threshold == cal.NEVER_BUY
+    assert fitted.trade_threshold == cal.NEVER_BUY
+    assert fitted.notes == (f"never trades: {cal.NEVER_EARNS}",)
     assert not (cal.apply_calibration(fitted, pd.Series([0.0, 1.0])) >= fitted.threshold).any()
 
 
 def test_everything_earns_then_always_buy():
     scores, labels, returns = make_slice(500)
-    fitted = cal.calibrate(
-        scores, labels, returns.abs(), method="sigmoid", threshold_method="expected_value", cost=0.0, seed=0
-    )
+    fitted = cal.calibrate(scores, labels, returns.abs(), method="sigmoid", **EARN, cost=0.0, seed=0)
     assert fitted.threshold == cal.ALWAYS_BUY
+    assert fitted.notes == ()
     assert (cal.apply_calibration(fitted, pd.Series([0.0, 1.0])) >= fitted.threshold).all()
 
 
@@ -306,14 +306,14 @@ def test_equal_values_take_the_highest_threshold():
     scores = pd.Series(np.linspace(0.999, 0.001, 1_000), index)
     labels = pd.Series((np.arange(1_000) < 100).astype(int), index)
     returns = pd.Series(np.where(np.arange(1_000) < 100, 0.01, np.where(np.arange(1_000) < 400, 0.0, -0.01)), index)
-    fitted = cal.calibrate(scores, labels, returns, method="none", threshold_method="expected_value", cost=0.0, seed=0)
+    fitted = cal.calibrate(scores, labels, returns, method="none", **EARN, cost=0.0, seed=0)
     assert (scores >= fitted.threshold).sum() == 100
 
 
 def test_a_few_lucky_rows_set_no_threshold():
     scores, labels, returns = make_slice(500)
     lucky = returns.mask(scores.rank() > 480, 0.5).where(scores.rank() > 480, -0.5)
-    fitted = cal.calibrate(scores, labels, lucky, method="none", threshold_method="expected_value", cost=0.0, seed=0)
+    fitted = cal.calibrate(scores, labels, lucky, method="none", **EARN, cost=0.0, seed=0)
     said = (scores >= fitted.threshold).sum()
     assert said == 0 or said >= cal.MINIMUM_PREDICTED_BUYS
 
@@ -321,8 +321,7 @@ def test_a_few_lucky_rows_set_no_threshold():
 def test_the_cost_raises_the_threshold():
     scores, labels, returns = make_slice(4_000, slope=1.0)
     cheap, dear = (
-        cal.calibrate(scores, labels, returns, method="sigmoid", threshold_method="expected_value", cost=cost, seed=0)
-        for cost in (0.0, 0.004)
+        cal.calibrate(scores, labels, returns, method="sigmoid", **EARN, cost=cost, seed=0) for cost in (0.0, 0.004)
     )
     assert cheap.threshold < dear.threshold
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cvntrade_assets.learning import plots
+from cvntrade_assets.learning.plot_look import PlotError
 
 NAMES = {"crypto": "BTCUSDT", "market": "simulated"}
 
@@ -106,7 +107,7 @@ def test_baselines_are_always_shown(texts: list[str]):
 def test_a_threshold_that_never_buys_is_said_so(texts: list[str]):
     labels, raw, _ = make_predictions()
     plots.precision_recall_curve(labels, raw, pd.Series(False, labels.index), **NAMES)
-    assert "threshold: never BUY, F1 0" in texts
+    assert "never says BUY: F1 0, no precision" in texts
 
 
 @pytest.mark.parametrize(("days", "period"), [(30, "share of labels per day"), (200, "share of labels per week")])
@@ -132,7 +133,7 @@ def test_without_buy_labels_the_curve_says_so(texts: list[str]):
 
 def test_nothing_to_draw_is_an_error():
     frame, slices = make_labels(30)
-    with pytest.raises(plots.PlotError, match="label for every row"):
+    with pytest.raises(PlotError, match="label for every row"):
         plots.label_timeline(frame[10:], slices, **NAMES)
-    with pytest.raises(plots.PlotError, match="needs labels"):
+    with pytest.raises(PlotError, match="needs labels"):
         plots.label_timeline(frame[:0], slices[:0], **NAMES)

@@ -8,6 +8,8 @@ import pytest
 
 from cvntrade_assets.learning import report as rep
 from cvntrade_assets.learning import scores
+from cvntrade_assets.learning.calibration import ALWAYS_BUY, NEVER_BUY, NEVER_EARNS
+from cvntrade_assets.learning.intervals import score_intervals
 
 
 def make_test_slice(labels, raw, calibrated=None):
@@ -58,16 +60,38 @@ def test_every_number_of_a_small_slice():
 def test_metrics_and_undefined_make_up_the_report():
     targets, raw, calibrated = random_slice(600)
     report = rep.report_test_slice(targets, raw, calibrated, 2.0, block=8, seed=0)
-    assert report.undefined() == ("precision_buy",)
-    assert set(report.as_metrics()) == set(report.__dataclass_fields__) - {"precision_buy"}
+    nobody_said_buy = (
+        "f1_buy_low", "f1_buy_high", "precision_buy", "precision_buy_low", "precision_buy_high",
+        "recall_buy_low", "recall_buy_high",
+    )  # fmt: skip
+    assert report.undefined() == nobody_said_buy
+    assert set(report.as_metrics()) == set(report.__dataclass_fields__) - set(nobody_said_buy)
     assert (report.f1_buy, report.recall_buy, report.predicted_buy_rate) == (0.0, 0.0, 0.0)
     assert report.f1_buy_delta == -report.baseline_f1_buy
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        (NEVER_BUY, f"says BUY on no candle: {NEVER_EARNS}"),
+        (1.0, "says BUY on no candle: no probability reaches the threshold 1.000"),
+        (ALWAYS_BUY, "says BUY on every candle"),
+        (0.35, "says BUY on 37.5% of the candles"),
+    ],
+)
+def test_how_often_buy_is_said_stands_in_words(threshold: float, words: str):
+    raw = [0.9, 0.8, 0.7, 0.3, 0.3, 0.3, 0.2, 0.1]
+    report = rep.report_test_slice(*make_test_slice([1, 0] * 4, raw), threshold, block=1, seed=0)
+    assert report.in_words == words
+    assert (report.precision_buy is None) == ("no candle" in words)
 
 
 def test_without_buy_labels_nothing_is_invented():
     report = rep.report_test_slice(*make_test_slice([0] * 60, np.linspace(0, 1, 60)), 0.5, block=4, seed=0)
     assert report.undefined() == (
-        "recall_buy", "pr_auc", "pr_auc_lift", "pr_auc_lift_low", "pr_auc_lift_high", "pr_auc_chance",
+        "f1_buy_low", "f1_buy_high", "f1_buy_delta_low", "f1_buy_delta_high", "precision_buy_low", "precision_buy_high",
+        "recall_buy", "recall_buy_low", "recall_buy_high", "pr_auc", "pr_auc_low", "pr_auc_high", "pr_auc_lift",
+        "pr_auc_lift_low", "pr_auc_lift_high", "pr_auc_chance",
     )  # fmt: skip
     assert (report.f1_buy, report.baseline_f1_buy, report.precision_buy) == (0.0, 0.0, 0.0)
 
@@ -87,6 +111,15 @@ def test_skill_is_seen_and_calibration_measured():
     assert report.f1_buy_delta > 0.05
     assert report.brier_after < report.brier_base_rate < report.brier_before
     assert report.ece_after < 0.03 < report.ece_before
+
+
+def test_headlines_carry_their_intervals():
+    targets, raw, calibrated = random_slice(1_000)
+    report = rep.report_test_slice(targets, raw, calibrated, 0.3, block=8, seed=3).as_metrics()
+    expected = score_intervals(targets["label"], calibrated >= 0.3, raw, calibrated, block=8, seed=3)
+    found = {name: (report[f"{name}_low"], report[f"{name}_high"]) for name in expected}
+    assert found == expected
+    assert all(low < report[name] < high for name, (low, high) in found.items())
 
 
 def test_no_skill_is_not_above_chance_on_average():

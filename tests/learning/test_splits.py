@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from cvntrade_assets.learning.splits import (
     SLICES,
+    Boundaries,
     SliceFractions,
     UnusableSplitError,
-    four_slices,
+    place_in_slices,
     purged_folds,
+    slice_boundaries,
     slice_overlaps,
-    slice_starts,
 )
 
 HALF_HOUR = pd.Timedelta("30min")
@@ -38,7 +39,7 @@ def spans(times: pd.DatetimeIndex, candles_held: list[int]) -> pd.DataFrame:
 
 
 def test_default_fractions_leave_a_fifteenth_to_each_later_slice():
-    starts = slice_starts(timeline(3000), SliceFractions())
+    starts = slice_boundaries(timeline(3000), SliceFractions()).starts
     assert [timeline(3000).get_loc(start) for start in starts] == [0, 2400, 2600, 2800]
 
 
@@ -50,19 +51,19 @@ def test_impossible_fractions_are_refused(shares):
 
 def test_boundaries_are_positions_not_dates():
     times = timeline(40).append(timeline(40) + pd.Timedelta("60D"))
-    starts = slice_starts(times, QUARTERS)
-    assert starts.tolist() == [times[0], times[20], times[40], times[60]]
+    starts = slice_boundaries(times, QUARTERS).starts
+    assert list(starts) == [times[0], times[20], times[40], times[60]]
 
 
 @pytest.mark.parametrize("times", [timeline(8)[::-1], timeline(8).repeat(2)])
 def test_a_timeline_out_of_order_is_refused(times):
     with pytest.raises(UnusableSplitError, match="not strictly increasing"):
-        slice_starts(times, QUARTERS)
+        slice_boundaries(times, QUARTERS)
 
 
 def test_too_few_candles_are_refused():
     with pytest.raises(UnusableSplitError, match="too few"):
-        slice_starts(timeline(5), SliceFractions())
+        slice_boundaries(timeline(5), SliceFractions())
 
 
 # ---- four slices -------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def test_too_few_candles_are_refused():
 
 def cut(labels: pd.DataFrame, n: int, embargo: pd.Timedelta = NO_EMBARGO) -> dict[int, str]:
     times = timeline(n)
-    placed = four_slices(labels, times, QUARTERS, embargo)
+    placed = place_in_slices(labels, slice_boundaries(times, QUARTERS), embargo)
     return {times.get_loc(at): str(name) for at, name in placed.items()}
 
 
@@ -102,7 +103,7 @@ def test_an_embargo_that_is_no_multiple_of_the_candle_rounds_up():
 
 
 def test_slices_are_an_ordered_category_on_the_labels_index():
-    placed = four_slices(spans(timeline(16), [1] * 16), timeline(16), QUARTERS, NO_EMBARGO)
+    placed = place_in_slices(spans(timeline(16), [1] * 16), slice_boundaries(timeline(16), QUARTERS), NO_EMBARGO)
     assert placed.name == "slice"
     assert placed.index.name == "open_time"
     assert placed.cat.categories.tolist() == list(SLICES)
@@ -111,20 +112,43 @@ def test_slices_are_an_ordered_category_on_the_labels_index():
 
 def test_sparse_labels_do_not_move_the_boundaries():
     dense = spans(timeline(400), [2] * 400)
-    whole = four_slices(dense, timeline(400), QUARTERS, NO_EMBARGO)
-    some = four_slices(dense.iloc[::7], timeline(400), QUARTERS, NO_EMBARGO)
+    whole = place_in_slices(dense, slice_boundaries(timeline(400), QUARTERS), NO_EMBARGO)
+    some = place_in_slices(dense.iloc[::7], slice_boundaries(timeline(400), QUARTERS), NO_EMBARGO)
     pd.testing.assert_series_equal(some, whole.reindex(some.index))
 
 
-def test_a_label_off_the_timeline_is_refused():
-    with pytest.raises(UnusableSplitError, match="2 label"):
-        four_slices(spans(timeline(18), [1] * 18), timeline(16), QUARTERS, NO_EMBARGO)
+def test_what_lies_before_the_first_slice_or_is_known_after_the_last_is_of_none():
+    times = timeline(20)
+    boundaries = Boundaries((times[4], times[8], times[12]), times[16])
+    placed = place_in_slices(spans(times, [1] * 20), boundaries, NO_EMBARGO)
+    # A signal at candle i held for one candle exits at i + 2's open.
+    assert {times.get_loc(at): str(name) for at, name in placed.items()} == {
+        4: "train", 5: "train", 6: "train",
+        8: "validation", 9: "validation", 10: "validation",
+        12: "calibration", 13: "calibration", 14: "calibration",
+    }  # fmt: skip
+    assert boundaries.slices == SLICES[:3]
+
+
+def test_given_moments_cut_as_shares_do():
+    times, labels = timeline(160), spans(timeline(160), [3] * 160)
+    shared = slice_boundaries(times, QUARTERS)
+    given_ = Boundaries(tuple(times[[0, 40, 80, 120]]), times[-1] + 10 * HALF_HOUR)
+    embargo = pd.Timedelta("2h")
+    pd.testing.assert_series_equal(place_in_slices(labels, shared, embargo), place_in_slices(labels, given_, embargo))
+
+
+@pytest.mark.parametrize("positions", [(0,), (5, 5, 9), (5, 3, 9), (1, 2, 3, 4, 5, 6), (4, 2)])
+def test_boundaries_that_do_not_increase_are_refused(positions):
+    *starts, end = timeline(10)[list(positions)]
+    with pytest.raises(UnusableSplitError, match="strictly increasing"):
+        Boundaries(tuple(starts), end)
 
 
 def test_a_negative_embargo_is_refused():
     labels = spans(timeline(16), [1] * 16)
     with pytest.raises(UnusableSplitError, match="negative"):
-        four_slices(labels, timeline(16), QUARTERS, -HALF_HOUR)
+        place_in_slices(labels, slice_boundaries(timeline(16), QUARTERS), -HALF_HOUR)
     with pytest.raises(UnusableSplitError, match="negative"):
         purged_folds(labels["entry_time"], labels["exit_time"], 2, -HALF_HOUR)
 
@@ -144,7 +168,7 @@ def labelled_timelines(draw):
 @settings(max_examples=40, deadline=None)
 def test_slices_never_share_an_instant(case, embargo):
     times, labels = case
-    placed = four_slices(labels, times, QUARTERS, pd.Timedelta(minutes=embargo))
+    placed = place_in_slices(labels, slice_boundaries(times, QUARTERS), pd.Timedelta(minutes=embargo))
     assert placed.index.is_unique
     assert placed.index.isin(labels.index).all()
     targets = labels.loc[placed.index].assign(slice=placed)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvntrade_assets.learning.splits import SLICES, SliceFractions, four_slices, slice_overlaps
+from cvntrade_assets.learning.splits import SLICES, SliceFractions, place_in_slices, slice_boundaries, slice_overlaps
 from cvntrade_assets.learning.training_set import (
     TARGET_COLUMNS,
     TrainingSet,
@@ -67,7 +67,7 @@ def test_rows_are_candles_with_features_and_a_label():
 def test_slices_are_those_of_all_candles_with_features():
     features, labels, _ = a_market()
     joined = labels.loc[labels.index.intersection(features.index)]
-    expected = four_slices(joined, pd.DatetimeIndex(features.index), QUARTERS, EMBARGO)
+    expected = place_in_slices(joined, slice_boundaries(pd.DatetimeIndex(features.index), QUARTERS), EMBARGO)
     pd.testing.assert_series_equal(assemble("off").targets["slice"], expected)
 
 
@@ -177,6 +177,7 @@ def test_labels_not_yet_decided_change_no_boundary(cut, seed):
     now = features.index[min(cut, len(features) - 1)]
     known = labels[labels["exit_time"] <= now]
     times = pd.DatetimeIndex(features.index)
-    whole = four_slices(labels.loc[labels.index.isin(times)], times, QUARTERS, EMBARGO)
-    part = four_slices(known.loc[known.index.isin(times)], times, QUARTERS, EMBARGO)
+    boundaries = slice_boundaries(times, QUARTERS)
+    whole = place_in_slices(labels.loc[labels.index.isin(times)], boundaries, EMBARGO)
+    part = place_in_slices(known.loc[known.index.isin(times)], boundaries, EMBARGO)
     pd.testing.assert_series_equal(part, whole.reindex(part.index), check_freq=False)
