@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
 
-from cvntrade_assets.operations.diagnosis import LiveProcess, LiveRun
+from cvntrade_assets.operations.doctor import LiveProcess, LiveRun
 from resources.code_version import COMMAND, read_connection_name
 from resources.run_settings import CODE_TAG
 from resources.warehouse import Warehouse

@@ -13,7 +13,7 @@ from rich.table import Table
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.local.addresses import read_addresses
 from cvntrade_assets.local.options import home_folder
-from cvntrade_assets.operations.diagnosis import (
+from cvntrade_assets.operations.doctor import (
     Cluster,
     Deployment,
     Facts,

@@ -1,294 +1,157 @@
-"""What is wrong with a deployment after a change of code or settings, and the exact command that mends each thing.
+"""The diagnosis of one record: a primary code, every other code that triggers, and what could not be judged."""
 
-A process keeps the code that it was started with, and a run the settings that it began with: both outlive a deployment
-that nobody finished. Facts come in, findings go out; nothing is asked here.
-"""
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from cvntrade_assets.operations.correlation_data import AnyRecord
+from cvntrade_assets.operations.criteria import Judged, judge, sortino_step
+from cvntrade_assets.operations.playbook import Move, next_move, slow_run_move
+from cvntrade_assets.operations.taxonomy import TAXONOMY, Code, Role, Severity
 
-import pandas as pd
-
-from cvntrade_assets.settings import Layer, Settings, SettingsError, read_value
-
-SERVERS: tuple[str, ...] = ("webserver", "daemon", "code-server")
-# The labels of Dagster's own chart, by role.
-_COMPONENTS = {"webserver": "dagster-webserver", "daemon": "dagster-daemon", "code-server": "user-deployments"}
-# A run's pod is named after its run.
-_RUN_POD = "dagster-run-"
-_BEGUN = ("STARTED", "CANCELING")
-_REASON = "found by cvntrade doctor"
-# In the project's folder.
-_INSTALL_NEWER = "git pull && make .venv/installed"
-
-
-@dataclass(frozen=True)
-class LocalStack:
-    """What `cvntrade up` runs on this machine: its process and its folder."""
-
-    pid: int
-    home: str
-
-    def restart(self, role: str) -> str:
-        """The servers of a local stack start and stop together."""
-        del role
-        wait = f"while kill -0 {self.pid} 2>/dev/null; do sleep 1; done"
-        return f"kill {self.pid}; {wait}; {self.start()}"
-
-    def start(self) -> str:
-        """Bring everything up."""
-        return f"CVN_HOME={shlex.quote(self.home)} cvntrade up"
-
-    def end(self, process: "LiveProcess") -> str:
-        """End one process that serves no run."""
-        return f"kill {process.pid}"
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A deployment on Kubernetes, by Dagster's chart."""
-
-    namespace: str = "cvntrade"
-
-    def restart(self, role: str) -> str:
-        """Pods keep old code and old environment until they are replaced."""
-        label = f"component={_COMPONENTS.get(role, role)}"
-        return f"kubectl rollout restart deployment -n {self.namespace} -l {label}"
-
-    def end(self, process: "LiveProcess") -> str:
-        """Delete the pod of a process that serves no run."""
-        return f"kubectl delete pod -n {self.namespace} {shlex.quote(process.host)}"
-
-
-Deployment = LocalStack | Cluster
-
-
-@dataclass(frozen=True)
-class LiveProcess:
-    """A process that is connected to PostgreSQL right now.
-
-    Attributes:
-        role: webserver, daemon, code-server, run, command, or a program's name.
-        code: Its code version.
-        pid: Its process id, on its host.
-        host: Where it runs; only the beginning of a long name.
-        since: Since when its oldest connection is open.
-    """
-
-    role: str
-    code: str
-    pid: int
-    host: str
-    since: pd.Timestamp
-
-
-@dataclass(frozen=True)
-class LiveRun:
-    """A run that Dagster believes in progress.
-
-    Attributes:
-        run_id: Dagster's.
-        crypto: Its partition; empty when it has none.
-        status: Dagster's: STARTING, STARTED or CANCELING.
-        code: The code version that the run itself recorded; None when it recorded none.
-        worker: Process id of its worker, when the run has said it.
-        last_event: When it last wrote an event.
-    """
-
-    run_id: str
-    crypto: str
-    status: str
-    code: str | None
-    worker: int | None
-    last_event: pd.Timestamp
-
-    def is_served_by(self, process: LiveProcess) -> bool:
-        """Whether a process is this run's worker: by its id, and in a cluster by its pod's name too."""
-        if process.role != "run" or process.pid != self.worker:
-            return False
-        if not process.host.startswith(_RUN_POD):
-            return True
-        pod = _RUN_POD + self.run_id
-        return process.host.startswith(pod) or pod.startswith(process.host)
-
-
-@dataclass(frozen=True)
-class WeakSecret:
-    """A secret too short, or too common a word, to be looked for in texts: it is masked by name only."""
-
-    name: str
-    mend: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Everything that is known of a deployment at one moment.
-
-    Attributes:
-        installed: The code version that is installed where this is asked.
-        deployment: Where it runs.
-        processes: Everything of ours that is connected.
-        runs: The runs in progress.
-        base_env: The operators' table, key to text.
-        resolve: Resolves a `base_env` as a run would; raises SettingsError.
-        schema: The operations schema's newest applied migration (None: no tables at all) and the newest there is.
-        weak_secrets: Secrets of this environment that are too short, or too common, to be masked by value.
-        now: The wall clock, UTC.
-    """
-
-    installed: str
-    deployment: Deployment
-    processes: Sequence[LiveProcess]
-    runs: Sequence[LiveRun]
-    base_env: Mapping[str, str]
-    resolve: Callable[[Mapping[str, str]], Settings]
-    schema: tuple[str | None, str]
-    weak_secrets: Sequence[WeakSecret] = field(default=())
-    now: pd.Timestamp = field(default_factory=lambda: pd.Timestamp.now("UTC"))
+_FIRST = (
+    Code.INFRA_SATURATED,
+    Code.PIPELINE_DEGRADED,
+    Code.ML_USELESS,
+    Code.NO_CANDIDATES,
+    Code.EXECUTION_MISMATCH,
+    Code.ML_MARGINAL,
+    Code.ML_EXPLOITABLE,
+    Code.ML_SOLID,
+)
+"""Who is primary: the platform before the model, what decides before what follows, the tree's end last."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, and the command that mends it."""
+    """One code that triggered.
 
-    what: str
-    command: str
+    Attributes:
+        code: which.
+        meaning: what it means.
+        evidence: the numbers that triggered it.
+        severity: how bad it is.
+        owner: who answers for it.
+        time_limit: by when somebody has to be at it.
+        next_command: the playbook's next command, to be pasted.
+        because: why this command, and what to look at first.
+        exit_when: when the incident is over.
+        escalation: who takes over, and when.
+    """
+
+    code: Code
+    meaning: str
+    evidence: str
+    severity: Severity
+    owner: Role
+    time_limit: str
+    next_command: str
+    because: str
+    exit_when: str
+    escalation: str
 
 
-def diagnose(facts: Facts) -> list[Finding]:
-    """Everything that is wrong, the most far-reaching first."""
-    return [finding for rule in _RULES for finding in rule(facts)]
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is the matter with one candidate of one crypto.
+
+    Attributes:
+        crypto: whose record it was.
+        pte: which trade execution parameters.
+        primary: the code that is acted on first.
+        secondary: every other code that triggered, causes before what they cause.
+        path: the decision tree's steps, in words.
+        unknown: what could not be judged, and what it lacked.
+        slow_run: what to do about the time the run took; None when that was usual, or is unknown.
+    """
+
+    crypto: str
+    pte: str
+    primary: Finding
+    secondary: tuple[Finding, ...]
+    path: tuple[str, ...]
+    unknown: tuple[str, ...]
+    slow_run: Move | None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All of them, the primary first."""
+        return (self.primary, *self.secondary)
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """Every code that triggered, the primary first."""
+        return tuple(finding.code for finding in self.findings)
+
+    @property
+    def severity(self) -> Severity:
+        """The worst of all findings."""
+        return min(finding.severity for finding in self.findings)
+
+    def to_record(self) -> dict[str, Any]:
+        """The diagnosis as JSON takes it."""
+        whole = asdict(self) | {"codes": self.codes, "severity": self.severity}
+        plain: dict[str, Any] = _plain(whole)
+        return plain
 
 
-def _schema_differs(facts: Facts) -> Iterator[Finding]:
-    applied, newest = facts.schema
-    # Migrations are numbered. None goes back, so that the older code is what has to change.
-    if applied is not None and applied > newest:
-        yield Finding(
-            f"the operations schema is at migration {applied}, and this code knows none after {newest}: newer code has "
-            "migrated it, and older code is installed here",
-            _INSTALL_NEWER,
+def diagnose(record: AnyRecord) -> Diagnosis:
+    """Name what is the matter: exactly one primary code, since F1 always lies somewhere beside its baseline."""
+    judged = judge(record)
+    findings = _findings(record, judged)
+    primary = next(code for code in _FIRST if code in findings)
+    return Diagnosis(
+        crypto=record.crypto,
+        pte=record.pte,
+        primary=findings[primary],
+        secondary=tuple(finding for code, finding in findings.items() if code != primary),
+        path=tuple(_path(record, judged)),
+        unknown=tuple(f"{code}: {each.said}" for code, each in judged.items() if each.triggered is None),
+        slow_run=slow_run_move(record),
+    )
+
+
+def _findings(record: AnyRecord, judged: Mapping[Code, Judged]) -> dict[Code, Finding]:
+    """Of every code that triggered, causes before what they cause."""
+    triggered = [code for code in Code if judged[code].triggered]
+    findings = {}
+    for code in triggered:
+        entry, move = TAXONOMY[code], next_move(code, record, triggered)
+        findings[code] = Finding(
+            code,
+            entry.meaning,
+            judged[code].said,
+            entry.severity,
+            entry.owner,
+            entry.severity.time_limit,
+            move.command,
+            move.because,
+            move.exit_when,
+            move.escalation,
         )
-    elif applied != newest:
-        yield Finding(
-            f"the operations schema is at migration {applied or 'none'}, and this code needs {newest}",
-            "cvntrade migrate",
-        )
+    return findings
 
 
-def _servers_missing(facts: Facts) -> Iterator[Finding]:
-    present = {process.role for process in facts.processes}
-    for role in SERVERS:
-        if role not in present:
-            yield Finding(
-                f"no {role} is connected to PostgreSQL: it does not run, or it runs code from before it said who it is",
-                facts.deployment.restart(role),
-            )
+def _path(record: AnyRecord, judged: Mapping[Code, Judged]) -> Iterator[str]:
+    """The steps of the tree: F1 beside its baseline, then the Sortino ratio, then how trades ended."""
+    by_delta = (Code.ML_USELESS, Code.ML_MARGINAL, Code.ML_EXPLOITABLE, Code.ML_SOLID)
+    model = next(code for code in by_delta if judged[code].triggered)
+    yield f"f1_buy beside baseline_f1_buy: {judged[model].said}: {model}"
+    if model in (Code.ML_USELESS, Code.ML_MARGINAL):
+        return
+    yield sortino_step(record.sortino)
+    if not judged[Code.EXECUTION_MISMATCH].triggered:
+        return
+    for code in (Code.SL_TOO_TIGHT, Code.TP_TOO_AMBITIOUS, Code.HORIZON_TOO_SHORT):
+        exits = judged[code]
+        verdict = {True: str(code), False: "no", None: "unknown"}[exits.triggered]
+        yield f"exits: {exits.said}: {verdict}"
 
 
-def _servers_outdated(facts: Facts) -> Iterator[Finding]:
-    for process in facts.processes:
-        if process.role in SERVERS and process.code != facts.installed:
-            yield Finding(
-                f"the {process.role} (process {process.pid} on {process.host}) runs code {process.code}, and "
-                f"{facts.installed} is installed",
-                facts.deployment.restart(process.role),
-            )
-
-
-def _runs_stale(facts: Facts) -> Iterator[Finding]:
-    for run in facts.runs:
-        workers = [process for process in facts.processes if run.is_served_by(process)]
-        reasons = list(_why_stale(run, workers, facts))
-        if reasons:
-            of = f" of {run.crypto}" if run.crypto else ""
-            # Nobody is left to be asked politely.
-            force = "" if workers else "--force "
-            yield Finding(f"run {run.run_id}{of}: {'; '.join(reasons)}", f"cvntrade stop {force}{run.run_id}")
-
-
-def _why_stale(run: LiveRun, workers: Sequence[LiveProcess], facts: Facts) -> Iterator[str]:
-    codes = {worker.code for worker in workers} or {run.code or facts.installed}
-    for code in sorted(codes - {facts.installed}):
-        yield f"it runs code {code}, and {facts.installed} is installed"
-    if run.status in _BEGUN and run.worker is not None and not workers:
-        yield f"its process {run.worker} is gone"
-    silent = (facts.now - run.last_event) / pd.Timedelta(minutes=1)
-    limit = _stuck_minutes(facts)
-    if silent >= limit:
-        yield f"it has shown no progress for {silent:.0f} minutes (limit {limit:g})"
-
-
-def _stuck_minutes(facts: Facts) -> float:
-    name = "CVN_GUARDRAIL_STUCK_MINUTES"
-    try:
-        found = read_value(name, facts.base_env[name], Layer.BASE_ENV) if name in facts.base_env else None
-    except SettingsError:
-        # Refused settings are a finding of their own; until then the default holds.
-        found = None
-    return facts.resolve({}).number(name) if found is None else float(found.text)
-
-
-def _workers_astray(facts: Facts) -> Iterator[Finding]:
-    """Workers of runs that Dagster does not believe in progress, and that run other code."""
-    for process in facts.processes:
-        if process.role != "run" or any(run.is_served_by(process) for run in facts.runs):
-            continue
-        if process.code != facts.installed:
-            yield Finding(
-                f"a run worker (process {process.pid} on {process.host}) runs code {process.code}, and no run in "
-                "progress is its",
-                facts.deployment.end(process),
-            )
-
-
-def _settings_refused(facts: Facts) -> Iterator[Finding]:
-    good: dict[str, str] = {}
-    for key, text in facts.base_env.items():
-        try:
-            read_value(key, text, Layer.BASE_ENV)
-        except SettingsError as error:
-            yield Finding(f"base_env: {error}", _unset([key]))
-        else:
-            good[key] = text
-    try:
-        facts.resolve(good)
-    except SettingsError as error:
-        yield Finding(f"base_env contradicts itself: {error}", _unset(_least_removal(good, facts.resolve)))
-
-
-def _least_removal(base_env: Mapping[str, str], resolve: Callable[[Mapping[str, str]], Settings]) -> Iterable[str]:
-    """One key without which the others go together, or else all of them."""
-    for key in base_env:
-        try:
-            resolve({name: text for name, text in base_env.items() if name != key})
-        except SettingsError:
-            continue
-        return [key]
-    return base_env
-
-
-def _unset(keys: Iterable[str]) -> str:
-    names = " ".join(shlex.quote(key) for key in keys)
-    return f"cvntrade settings unset {names} --reason {shlex.quote(_REASON)}"
-
-
-def _weak(facts: Facts) -> Iterator[Finding]:
-    for secret in facts.weak_secrets:
-        yield Finding(
-            f"{secret.name} is too short, or too common a word, to be recognised in a text: it is masked where its "
-            "name stands, nowhere else",
-            secret.mend,
-        )
-
-
-_RULES = (
-    _schema_differs,
-    _servers_missing,
-    _servers_outdated,
-    _runs_stale,
-    _workers_astray,
-    _settings_refused,
-    _weak,
-)
+def _plain(value: Any) -> Any:
+    """Mappings and lists of what JSON knows: an enum's word is text, a tuple a list."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, str) else value

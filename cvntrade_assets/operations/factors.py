@@ -187,7 +187,7 @@ _DECLARED: tuple[Factor, ...] = (
         "runtime",
         _words("CVN_THRESHOLD_METHOD", "f1_binary", "expected_value"),
         "",
-        "what the BUY threshold maximises; f1_binary needs CVN_BINARY_CLASSIFICATION=1",
+        "what the threshold from which BUY is said maximises; f1_binary needs CVN_BINARY_CLASSIFICATION=1",
     ),
     Factor(
         "cost",
@@ -195,7 +195,7 @@ _DECLARED: tuple[Factor, ...] = (
         "runtime",
         {"bps_20": _costs("7.5", "2.5"), "bps_10": _costs("2.5", "2.5"), "bps_40": _costs("15", "5")},
         "",
-        "what a round trip costs: backtests pay it, and of the thresholds only expected_value heeds it",
+        "what a round trip costs: backtests pay it, and a threshold that maximises the expected value heeds it",
     ),
     Factor(
         "cooldown",

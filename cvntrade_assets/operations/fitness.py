@@ -1,6 +1,6 @@
 """Whether inputs that each passed their checks may be used together, and by this run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import pandas as pd
 
@@ -9,7 +9,10 @@ from cvntrade_assets.settings import Settings
 
 
 def unfit_reasons(
-    inputs: Mapping[str, Provenance], versions: Mapping[str, str | None], settings: Settings
+    inputs: Mapping[str, Provenance],
+    versions: Mapping[str, str | None],
+    settings: Settings,
+    may_be_older: Collection[str] = (),
 ) -> list[str]:
     """Why inputs do not belong together or not to this run; empty when they do.
 
@@ -17,10 +20,12 @@ def unfit_reasons(
         inputs: Provenance of every input that is to be judged, by asset.
         versions: Version of every input that will be loaded beside them; None where only running can tell.
         settings: The run's settings.
+        may_be_older: Inputs that may have been built from another version of an input beside them.
     """
+    dated = {name: made for name, made in inputs.items() if name not in may_be_older}
     return [
         *_built_with_other_settings(inputs, settings),
-        *_built_from_other_versions(inputs, versions),
+        *_built_from_other_versions(dated, versions),
         *_from_the_future(inputs, settings),
     ]
 

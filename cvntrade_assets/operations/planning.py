@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cvntrade_assets.operations.fitness import unfit_reasons
-from cvntrade_assets.operations.provenance import FORCED, Provenance
+from cvntrade_assets.operations.provenance import CONTENT, FORCED, Provenance
 from cvntrade_assets.settings import Settings
 
 
@@ -31,6 +31,7 @@ class StageFacts:
     settings: tuple[str, ...]
     inputs: tuple[str, ...]
     source: bool
+    may_be_older: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _refusal(
     reasons += [reason for name in reused if (reason := current[name].blocked_because)]
     provenances = {name: found.provenance for name, found in there.items()}
     versions = {name: predicted.get(name) for name in stage.inputs}
-    return "; ".join(reasons + unfit_reasons(provenances, versions, settings)) or None
+    return "; ".join(reasons + unfit_reasons(provenances, versions, settings, stage.may_be_older)) or None
 
 
 def _is_refused(name: str, steps: Mapping[str, Step]) -> bool:
@@ -167,11 +168,16 @@ def _predict(
         inputs = {name: value for name, value in found.provenance.inputs.items() if name != FORCED} if found else None
     else:
         known = {name: version for name in stage.inputs if (version := predicted.get(name)) is not None}
-        inputs = known if len(known) == len(stage.inputs) else None
+        inputs = known | _beside(found) if len(known) == len(stage.inputs) else None
     if inputs is None:
         return None
     market = settings.text("CVN_MARKET")
     return Provenance(stage.code_version, inputs, settings.used(stage.settings), market, {}).version
+
+
+def _beside(found: Current | None) -> dict[str, str]:
+    """What was read beside the inputs is taken to be what it was: only a run reads it again."""
+    return {name: value for name, value in (found.provenance.inputs if found else {}).items() if name == CONTENT}
 
 
 def _changes(stage: StageFacts, found: Current, predicted: Mapping[str, str | None], settings: Settings) -> list[str]:

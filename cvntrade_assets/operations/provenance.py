@@ -9,6 +9,8 @@ from dataclasses import dataclass
 FORCE_TAG = "cvntrade/force"
 # The input that a forced run adds, so that it gets a version of its own.
 FORCED = "forced_by_run"
+# The input that stands for what was read beside the assets: of the outside world, or of the record.
+CONTENT = "content"
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Provenance:
 
     Attributes:
         code_version: The asset's code version.
-        inputs: Version of every input, by asset name; for a source, the digest of what was read.
+        inputs: Version of every input, by asset name, and the digest of what was read beside them.
         settings: Canonical texts of the settings that the asset uses.
         market: The market behind the candles, `binance` or `simulated`.
         lineage: The settings of this asset and of everything upstream, so that a run can tell whether an input was

@@ -1,223 +1,369 @@
-"""What the doctor finds, and the command it gives, from facts that are made up: each rule trips and does not trip."""
+"""The diagnosis: every code across its threshold, just before it and exactly on it; who is primary; the tree."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from typing import Any
 
-import pandas as pd
 import pytest
+from correlation_records import HEALTHY, SOUND, by_delta, complete, gates, record, records
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cvntrade_assets.operations.diagnosis import (
-    Cluster,
-    Facts,
-    Finding,
-    LiveProcess,
-    LiveRun,
-    LocalStack,
-    WeakSecret,
-    diagnose,
-)
-from cvntrade_assets.operations.factors import resolve_run
-from cvntrade_assets.settings import Settings
+from cvntrade_assets.operations.correlation_data import AnyRecord, CorrelationData, Platform
+from cvntrade_assets.operations.diagnosis import diagnose
+from cvntrade_assets.operations.taxonomy import TAXONOMY, Code, Role, Severity
 
-NOW = pd.Timestamp("2025-09-01T12:00", tz="UTC")
-NEW, OLD = "0.1.0+aaaaaaaa", "0.1.0+bbbbbbbb"
-RUN = "0f7b6f5e-6a39-4bb1-9c1e-1f4b7c0a5d11"
-STACK = LocalStack(41, "/srv/my stack")
-RESTART = "kill 41; while kill -0 41 2>/dev/null; do sleep 1; done; CVN_HOME='/srv/my stack' cvntrade up"
+STEP = 1e-8
 
 
-def process(role: str, code: str = NEW, pid: int = 7, host: str = "here") -> LiveProcess:
-    return LiveProcess(role, code, pid, host, NOW)
+def codes(**changes: Any) -> set[str]:
+    return {str(code) for code in diagnose(record(**changes)).codes}
 
 
-def run(**changes: object) -> LiveRun:
-    alive = LiveRun(RUN, "BTCUSDC", "STARTED", NEW, 77, NOW - pd.Timedelta(minutes=1))
-    return replace(alive, **changes)  # type: ignore[arg-type]
+def platform(**changes: Any) -> dict[str, Platform]:
+    return {"platform": HEALTHY.model_copy(update=changes)}
 
 
-def resolve(base_env: Mapping[str, str]) -> Settings:
-    return resolve_run(base_env=base_env, run={}, now=NOW)
+def gap(screening: float, last: float) -> dict[str, float]:
+    return {"screening_f1_buy": screening, "last_fold_f1_buy": last}
 
 
-SERVERS = (process("webserver", pid=1), process("daemon", pid=2), process("code-server", pid=3))
-WORKER = process("run", pid=77)
-HEALTHY = Facts(
-    installed=NEW,
-    deployment=STACK,
-    processes=(*SERVERS, WORKER),
-    runs=(run(),),
-    base_env={"CVN_SEED": "7", "CVN_CUSUM_THRESHOLD_H": "2.5", "CVN_HPO_XGBOOST_30M_MAX_DEPTH": "3"},
-    resolve=resolve,
-    schema=("0002", "0002"),
-    now=NOW,
-)
+def exits(tp: float, sl: float, timeout: float) -> dict[str, float]:
+    return {"tp_pct": tp, "sl_pct": sl, "timeout_pct": timeout}
 
 
-def only(facts: Facts) -> Finding:
-    [finding] = diagnose(facts)
-    return finding
+def test_a_sound_record_is_solid_and_nothing_else() -> None:
+    found = diagnose(record())
+    assert found.codes == (Code.ML_SOLID,)
+    assert found.unknown == ()
+    assert found.severity is Severity.P3
 
 
-def test_a_healthy_deployment_has_no_finding() -> None:
-    assert diagnose(HEALTHY) == []
+# code, what yields it, the neighbours across the boundary, which do not
+BOUNDARIES: list[tuple[Code, list[dict[str, Any]], list[dict[str, Any]]]] = [
+    (Code.ML_USELESS, [by_delta(0.4 - STEP, 0.4), by_delta(0.4, 0.4), by_delta(0.1, 0.4)], [by_delta(0.4 + STEP, 0.4)]),
+    (
+        Code.ML_MARGINAL,
+        [by_delta(0.4 + STEP, 0.4), by_delta(0.45 - STEP, 0.4), by_delta(0.45, 0.4), by_delta(0.35, 0.3)],
+        [by_delta(0.4, 0.4), by_delta(0.4 - STEP, 0.4), by_delta(0.45 + STEP, 0.4)],
+    ),
+    (
+        Code.ML_EXPLOITABLE,
+        [by_delta(0.45 + STEP, 0.4), by_delta(0.5 - STEP, 0.4), by_delta(0.5, 0.4)],
+        [by_delta(0.45, 0.4), by_delta(0.45 - STEP, 0.4), by_delta(0.5 + STEP, 0.4)],
+    ),
+    (Code.ML_SOLID, [by_delta(0.5 + STEP, 0.4), by_delta(0.9, 0.4)], [by_delta(0.5, 0.4), by_delta(0.5 - STEP, 0.4)]),
+    (Code.ML_UNSTABLE, [{"std_f1_buy": 0.1 + STEP}], [{"std_f1_buy": 0.1}, {"std_f1_buy": 0.1 - STEP}]),
+    (
+        Code.EXECUTION_MISMATCH,
+        [{"sortino": -STEP}, {"sortino": -STEP, **by_delta(0.45 + STEP, 0.4)}, {"sortino": -3.0}],
+        [
+            {"sortino": 0.0},
+            {"sortino": STEP},
+            {"sortino": -3.0, **by_delta(0.45, 0.4)},
+            {"sortino": -3.0, **by_delta(0.45 - STEP, 0.4)},
+        ],
+    ),
+    (
+        Code.SL_TOO_TIGHT,
+        [exits(0.3, 0.5 + STEP, 0.1)],
+        [exits(0.3, 0.5, 0.1), exits(0.3, 0.5 - STEP, 0.1)],
+    ),
+    (
+        Code.TP_TOO_AMBITIOUS,
+        [exits(0.2 - STEP, 0.45, 0.3), exits(0.0, 0.45, 0.3)],
+        [exits(0.2, 0.45, 0.3), exits(0.2 + STEP, 0.45, 0.3)],
+    ),
+    (
+        Code.HORIZON_TOO_SHORT,
+        [exits(0.3, 0.2, 0.4 + STEP)],
+        [exits(0.3, 0.2, 0.4), exits(0.3, 0.2, 0.4 - STEP)],
+    ),
+    (
+        Code.SCREENING_OVERFIT,
+        [gap(0.8 + STEP, 0.5), gap(0.9, 0.5)],
+        [gap(0.8, 0.5), gap(0.8 - STEP, 0.5), gap(0.2, 0.5), gap(0.6, 0.3), gap(0.4, 0.1)],
+    ),
+    (
+        Code.PIPELINE_DEGRADED,
+        [platform(success_rate=0.7 - STEP), platform(success_rate=0.0)],
+        [platform(success_rate=0.7), platform(success_rate=0.7 + STEP), platform(success_rate=7 / 10)],
+    ),
+    (
+        Code.INFRA_SATURATED,
+        [platform(oom_kills=3), platform(pvc_used=0.85 + STEP), platform(cpu_used=0.9 + STEP)],
+        [
+            platform(oom_kills=2),
+            platform(oom_kills=1),
+            platform(pvc_used=0.85),
+            platform(pvc_used=0.85 - STEP),
+            platform(cpu_used=0.9),
+            platform(cpu_used=0.9 - STEP),
+        ],
+    ),
+    (
+        Code.NO_CANDIDATES,
+        [complete(0, {"sortino": 3}), complete(0, {}, tested=0)],
+        [complete(1, {"sortino": 2}), complete(3, {}), dict.fromkeys(complete(0, {}))],
+    ),
+]
 
 
-def test_a_deployment_without_runs_and_settings_has_no_finding() -> None:
-    assert diagnose(replace(HEALTHY, processes=SERVERS, runs=(), base_env={})) == []
+def test_every_code_has_its_boundary() -> None:
+    assert [code for code, *_ in BOUNDARIES] != []
+    assert {code for code, *_ in BOUNDARIES} == set(Code) == set(TAXONOMY)
+    assert len(Code) == 13
 
 
-@pytest.mark.parametrize("applied", [None, "0001"])
-def test_a_schema_that_is_behind_is_migrated(applied: str | None) -> None:
-    finding = only(replace(HEALTHY, schema=(applied, "0002")))
-    assert (applied or "none") in finding.what and "0002" in finding.what
-    assert finding.command == "cvntrade migrate"
+@pytest.mark.parametrize(("code", "changes"), [(code, each) for code, yields, _ in BOUNDARIES for each in yields])
+def test_what_is_beyond_the_threshold_triggers(code: Code, changes: dict[str, Any]) -> None:
+    assert str(code) in codes(**changes)
 
 
-def test_a_schema_of_newer_code_is_not_migrated() -> None:
-    """`cvntrade migrate` cannot: it does not know the migration that the schema is at."""
-    finding = only(replace(HEALTHY, schema=("0010", "0009")))
-    assert "0010" in finding.what and "0009" in finding.what and "older code is installed here" in finding.what
-    assert finding.command == "git pull && make .venv/installed"
+@pytest.mark.parametrize(("code", "changes"), [(code, each) for code, _, spared in BOUNDARIES for each in spared])
+def test_the_neighbour_does_not(code: Code, changes: dict[str, Any]) -> None:
+    assert str(code) not in codes(**changes)
+
+
+@pytest.mark.parametrize("limit", [0, 5, 10])
+def test_noise_of_decimals_never_moves_the_boundary_of_f1(limit: int) -> None:
+    """In hundredths every difference is exact; as floats 0.6 - 0.55 is under 0.05, and 0.9 - 0.85 over it."""
+    at = {0: "ML_USELESS", 5: "ML_MARGINAL", 10: "ML_EXPLOITABLE"}[limit]
+    for baseline in range(1, 90):
+        found = codes(**by_delta((baseline + limit) / 100, baseline / 100))
+        assert at in found, baseline
+
+
+def test_noise_of_decimals_never_moves_the_boundary_of_the_gap() -> None:
+    for last in range(0, 71):
+        assert "SCREENING_OVERFIT" not in codes(**gap((last + 30) / 100, last / 100)), last
+        if last < 70:
+            assert "SCREENING_OVERFIT" in codes(**gap((last + 31) / 100, last / 100)), last
+
+
+# who is primary
+
+USELESS = by_delta(0.3, 0.4)
+MARGINAL = by_delta(0.42, 0.4)
+EXPLOITABLE = by_delta(0.48, 0.4)
+NONE_PASSED = complete(0, {"sortino": 3})
+OOM, FAILING = platform(oom_kills=9), platform(success_rate=0.5)
+BOTH = platform(oom_kills=9, success_rate=0.5)
 
 
 @pytest.mark.parametrize(
-    ("role", "component"),
-    [("webserver", "dagster-webserver"), ("daemon", "dagster-daemon"), ("code-server", "user-deployments")],
+    ("changes", "primary", "secondary"),
+    [
+        ({}, "ML_SOLID", []),
+        (EXPLOITABLE, "ML_EXPLOITABLE", []),
+        (MARGINAL, "ML_MARGINAL", []),
+        (MARGINAL | {"sortino": -1.0}, "ML_MARGINAL", []),
+        (USELESS, "ML_USELESS", []),
+        (USELESS | NONE_PASSED, "ML_USELESS", ["NO_CANDIDATES"]),
+        (MARGINAL | NONE_PASSED, "NO_CANDIDATES", ["ML_MARGINAL"]),
+        (NONE_PASSED | {"sortino": -1.0}, "NO_CANDIDATES", ["EXECUTION_MISMATCH", "ML_SOLID"]),
+        (EXPLOITABLE | {"sortino": -1.0}, "EXECUTION_MISMATCH", ["ML_EXPLOITABLE"]),
+        (
+            {"sortino": -1.0} | exits(0.1, 0.8, 0.1),
+            "EXECUTION_MISMATCH",
+            ["SL_TOO_TIGHT", "TP_TOO_AMBITIOUS", "ML_SOLID"],
+        ),
+        (exits(0.1, 0.8, 0.1), "ML_SOLID", ["SL_TOO_TIGHT", "TP_TOO_AMBITIOUS"]),
+        ({"std_f1_buy": 0.3} | gap(0.9, 0.5), "ML_SOLID", ["ML_UNSTABLE", "SCREENING_OVERFIT"]),
+        (OOM | USELESS | NONE_PASSED, "INFRA_SATURATED", ["ML_USELESS", "NO_CANDIDATES"]),
+        (FAILING | USELESS, "PIPELINE_DEGRADED", ["ML_USELESS"]),
+        (BOTH | {"sortino": -1.0}, "INFRA_SATURATED", ["PIPELINE_DEGRADED", "EXECUTION_MISMATCH", "ML_SOLID"]),
+    ],
 )
-def test_a_server_of_other_code_is_restarted(role: str, component: str) -> None:
-    others = tuple(each for each in HEALTHY.processes if each.role != role)
-    facts = replace(HEALTHY, processes=(*others, process(role, OLD, 9)))
-    finding = only(facts)
-    assert OLD in finding.what and NEW in finding.what and f"the {role} (process 9 on here)" in finding.what
-    assert finding.command == RESTART
-    kubernetes = f"kubectl rollout restart deployment -n cvntrade -l component={component}"
-    assert only(replace(facts, deployment=Cluster())).command == kubernetes
+def test_the_primary_code_and_the_others_causes_first(
+    changes: dict[str, Any], primary: str, secondary: list[str]
+) -> None:
+    found = diagnose(record(**changes))
+    assert str(found.primary.code) == primary
+    assert [str(each.code) for each in found.secondary] == secondary
 
 
-@pytest.mark.parametrize("role", ["webserver", "daemon", "code-server"])
-def test_a_server_that_is_not_there_is_missed(role: str) -> None:
-    others = tuple(each for each in HEALTHY.processes if each.role != role)
-    finding = only(replace(HEALTHY, processes=others))
-    assert f"no {role} is connected" in finding.what
-    assert finding.command == RESTART
+def test_the_severity_is_the_worst_of_all_findings() -> None:
+    found = diagnose(record(**USELESS, **NONE_PASSED))
+    assert (found.primary.severity, found.severity) == (Severity.P2, Severity.P1)
 
 
-def test_a_program_that_is_no_server_may_run_other_code() -> None:
-    assert diagnose(replace(HEALTHY, processes=(*HEALTHY.processes, process("pytest", OLD, 9)))) == []
+def test_severity_owner_and_time_limit_of_every_code() -> None:
+    by_severity: dict[Severity, set[str]] = {severity: set() for severity in Severity}
+    by_owner: dict[Role, set[str]] = {role: set() for role in Role}
+    for code, entry in TAXONOMY.items():
+        by_severity[entry.severity].add(str(code))
+        by_owner[entry.owner].add(str(code))
+    machines = {"INFRA_SATURATED", "PIPELINE_DEGRADED", "NO_CANDIDATES"}
+    fine = {"ML_EXPLOITABLE", "ML_SOLID"}
+    assert by_severity == {
+        Severity.P0: {"INFRA_SATURATED"},
+        Severity.P1: {"PIPELINE_DEGRADED", "NO_CANDIDATES"},
+        Severity.P2: set(map(str, Code)) - machines - fine - {"ML_MARGINAL"},
+        Severity.P3: {"ML_MARGINAL"} | fine,
+    }
+    assert by_owner == {
+        Role.PLATFORM_OWNER: {"INFRA_SATURATED"},
+        Role.MLOPS_MAINTAINER: {"PIPELINE_DEGRADED", "NO_CANDIDATES"},
+        Role.ML_OWNER: set(map(str, Code)) - machines - fine,
+        Role.OPERATOR: fine,
+    }
+    limits = ["at once", "within the hour", "within the day", "when there is time"]
+    assert [severity.time_limit for severity in Severity] == limits
 
 
-# Runs
+# the tree
 
 
-def test_a_run_of_other_code_is_stopped() -> None:
-    finding = only(replace(HEALTHY, processes=(*SERVERS, process("run", OLD, 77))))
-    assert f"run {RUN} of BTCUSDC: it runs code {OLD}" in finding.what
-    assert finding.command == f"cvntrade stop {RUN}"
+@pytest.mark.parametrize(
+    ("changes", "ends"),
+    [
+        (USELESS, ["ML_USELESS"]),
+        (MARGINAL | {"sortino": -1.0}, ["ML_MARGINAL"]),
+        (EXPLOITABLE | {"sortino": 0.5 + STEP}, ["ML_EXPLOITABLE", "over 0.5: the strategy is fine"]),
+        ({"sortino": 0.5}, ["ML_SOLID", "from 0 to 0.5: not lost, and not good yet"]),
+        ({"sortino": 0.0}, ["ML_SOLID", "from 0 to 0.5: not lost, and not good yet"]),
+        ({"sortino": None}, ["ML_SOLID", "is unknown"]),
+        (
+            {"sortino": -STEP} | exits(0.1, 0.85, 0.05),
+            ["ML_SOLID", "EXECUTION_MISMATCH", "SL_TOO_TIGHT", "TP_TOO_AMBITIOUS", "no"],
+        ),
+        (
+            {"sortino": -1.0} | exits(0.3, 0.2, 0.5),
+            ["ML_SOLID", "EXECUTION_MISMATCH", "no", "no", "HORIZON_TOO_SHORT"],
+        ),
+        (
+            {"sortino": -1.0, "n_trades": 0} | dict.fromkeys(("tp_pct", "sl_pct", "timeout_pct")),
+            ["ML_SOLID", "EXECUTION_MISMATCH", "unknown", "unknown", "unknown"],
+        ),
+    ],
+)
+def test_the_path_through_the_tree(changes: dict[str, Any], ends: list[str]) -> None:
+    path = diagnose(record(**changes)).path
+    assert len(path) == len(ends), path
+    for step, end in zip(path, ends, strict=True):
+        assert step.endswith(end), path
 
 
-def test_what_the_worker_says_counts_more_than_what_the_run_recorded() -> None:
-    assert diagnose(replace(HEALTHY, runs=(run(code=OLD),))) == []
-
-
-def test_a_run_that_recorded_other_code_and_has_not_begun_is_stopped() -> None:
-    starting = run(status="STARTING", worker=None, code=OLD)
-    finding = only(replace(HEALTHY, processes=SERVERS, runs=(starting,)))
-    assert OLD in finding.what and "gone" not in finding.what
-
-
-def test_a_run_that_has_not_said_its_process_yet_is_left_alone() -> None:
-    assert diagnose(replace(HEALTHY, processes=SERVERS, runs=(run(status="STARTING", worker=None, code=None),))) == []
-
-
-def test_a_run_whose_process_is_gone_is_recorded_as_cancelled() -> None:
-    finding = only(replace(HEALTHY, processes=SERVERS))
-    assert finding == Finding(
-        f"run {RUN} of BTCUSDC: its process 77 is gone",
-        f"cvntrade stop --force {RUN}",
+def test_a_step_shows_the_numbers() -> None:
+    path = diagnose(record(**EXPLOITABLE, sortino=-0.31, **exits(0.3, 0.61, 0.09))).path
+    assert path == (
+        "f1_buy beside baseline_f1_buy: 0.48 beside 0.4, +8 points: ML_EXPLOITABLE",
+        "sortino: -0.31, below 0: EXECUTION_MISMATCH",
+        "exits: sl_pct 61 % (at most 50 %): SL_TOO_TIGHT",
+        "exits: tp_pct 30 % (at least 20 %): no",
+        "exits: timeout_pct 9 % (at most 40 %): no",
     )
 
 
-@pytest.mark.parametrize(("minutes", "base_env", "stuck"), [
-    (14.9, {}, False),
-    (15, {}, True),
-    (2.9, {"CVN_GUARDRAIL_STUCK_MINUTES": "3"}, False),
-    (3, {"CVN_GUARDRAIL_STUCK_MINUTES": "3"}, True),
-])  # fmt: skip
-def test_a_run_without_progress_is_stopped(minutes: float, base_env: dict[str, str], stuck: bool) -> None:
-    silent = run(last_event=NOW - pd.Timedelta(minutes=minutes))
-    found = diagnose(replace(HEALTHY, runs=(silent,), base_env=base_env))
-    assert [finding.command for finding in found] == ([f"cvntrade stop {RUN}"] if stuck else [])
-    assert all("no progress" in finding.what for finding in found)
-
-
-def test_reasons_of_one_run_are_one_finding() -> None:
-    silent = run(last_event=NOW - pd.Timedelta(minutes=99))
-    finding = only(replace(HEALTHY, processes=SERVERS, runs=(silent,)))
-    assert "gone" in finding.what and "no progress for 99 minutes" in finding.what
-
-
-def test_a_worker_of_other_code_that_no_run_knows_is_ended() -> None:
-    stray = process("run", OLD, 88, "node-3")
-    assert only(replace(HEALTHY, processes=(*HEALTHY.processes, stray))).command == "kill 88"
-    cluster = replace(HEALTHY, deployment=Cluster("prod"), processes=(*HEALTHY.processes, stray))
-    assert only(cluster).command == "kubectl delete pod -n prod node-3"
-
-
-def test_a_worker_that_ends_just_now_is_no_finding() -> None:
-    assert diagnose(replace(HEALTHY, processes=(*HEALTHY.processes, process("run", NEW, 88)))) == []
-
-
-def test_pods_are_told_apart_although_every_process_has_the_same_id() -> None:
-    first, second = run(worker=1), run(run_id=RUN.replace("0f7b", "1a2b"), worker=1)
-    pods = [process("run", NEW, 1, f"dagster-run-{each.run_id}"[:23]) for each in (first, second)]
-    assert first.is_served_by(pods[0]) and second.is_served_by(pods[1])
-    assert not first.is_served_by(pods[1]) and not second.is_served_by(pods[0])
-    whole = process("run", NEW, 1, f"dagster-run-{first.run_id}-x7x2k")
-    assert first.is_served_by(whole) and not second.is_served_by(whole)
-    assert not first.is_served_by(process("daemon", NEW, 1))
-
-
-# Settings
+# what cannot be judged
 
 
 @pytest.mark.parametrize(
-    ("key", "text", "said"),
+    ("changes", "unknown"),
     [
-        ("CVN_CUSUM_TRESHOLD_H", "3", "CVN_CUSUM_THRESHOLD_H"),
-        ("CVN_CUSUM_TRAINING_MODE", "enabled", "retired"),
-        ("CVN_CUSUM_FILTER_MODE", "enabled", "event, stable"),
-        ("CVN_DEFAULT_N_TRIALS", "many", "whole number"),
-        ("CVN_SL_MULT", "nan", "0.1 to 3"),
-        ("CVN_GUARDRAIL_OVERRIDE", "1", "run"),
-        ("CVN_HPO_XGBOOST_30M_MAX_DEPT", "3", "max_depth"),
-        ("it's", "1", "it's"),
+        ({"std_f1_buy": None}, ["ML_UNSTABLE: without std_f1_buy"]),
+        ({"sortino": None}, ["EXECUTION_MISMATCH: without sortino"]),
+        ({"sortino": None} | MARGINAL, []),
+        ({"screening_f1_buy": None}, ["SCREENING_OVERFIT: without screening_f1_buy"]),
+        (
+            {"screening_f1_buy": None, "last_fold_f1_buy": None},
+            ["SCREENING_OVERFIT: without screening_f1_buy and last_fold_f1_buy"],
+        ),
+        (platform(success_rate=None), ["PIPELINE_DEGRADED: without success_rate"]),
+        (platform(cpu_used=None, oom_kills=None), ["INFRA_SATURATED: without oom_kills; without cpu_used"]),
+        # One saturated part is enough, whatever the others are.
+        (platform(cpu_used=None, oom_kills=3), []),
+        (
+            {"platform": Platform()},
+            [
+                "INFRA_SATURATED: without oom_kills; without pvc_used; without cpu_used",
+                "PIPELINE_DEGRADED: without success_rate",
+            ],
+        ),
+        (
+            {"n_trades": 0} | dict.fromkeys(("tp_pct", "sl_pct", "timeout_pct")),
+            [
+                "SL_TOO_TIGHT: without sl_pct",
+                "TP_TOO_AMBITIOUS: without tp_pct",
+                "HORIZON_TOO_SHORT: without timeout_pct",
+            ],
+        ),
+        # A run that was not meant to be complete lacks nothing.
+        (dict.fromkeys(complete(0, {})), []),
     ],
 )
-def test_a_setting_that_no_run_would_take_is_unset(key: str, text: str, said: str) -> None:
-    finding = only(replace(HEALTHY, base_env={**HEALTHY.base_env, key: text}))
-    assert said in finding.what
-    quoted = "'it'\"'\"'s'" if key == "it's" else key
-    assert finding.command == f"cvntrade settings unset {quoted} --reason 'found by cvntrade doctor'"
+def test_what_is_undefined_is_neither_passed_nor_triggered(changes: dict[str, Any], unknown: list[str]) -> None:
+    found = diagnose(record(**changes))
+    assert list(found.unknown) == unknown
+    assert not {text.split(":")[0] for text in unknown} & {str(code) for code in found.codes}
 
 
-def test_of_settings_that_contradict_each_other_one_is_unset() -> None:
-    facts = replace(HEALTHY, base_env={"CVN_SEED": "7", "CVN_TP_MULT": "0.5"})
-    finding = only(facts)
-    assert "contradicts itself" in finding.what
-    assert "unset CVN_TP_MULT --reason" in finding.command
+# any record
 
 
-def test_contradictions_that_no_single_key_explains_unset_all() -> None:
-    finding = only(replace(HEALTHY, base_env={"CVN_TP_MULT": "0.5", "CVN_SLICE_TRAIN": "0.5"}))
-    assert "unset CVN_TP_MULT CVN_SLICE_TRAIN --reason" in finding.command
+def changed(some: AnyRecord, **changes: Any) -> CorrelationData[str]:
+    return CorrelationData[str].model_validate(dict(some) | changes)
 
 
-def test_a_wrong_limit_of_silence_does_not_stop_the_doctor() -> None:
-    silent = run(last_event=NOW - pd.Timedelta(minutes=16))
-    found = diagnose(replace(HEALTHY, runs=(silent,), base_env={"CVN_GUARDRAIL_STUCK_MINUTES": "soon"}))
-    assert [finding.command.split()[1] for finding in found] == ["stop", "settings"]
+@settings(deadline=None, max_examples=150)
+@given(records())
+def test_any_record_has_exactly_one_primary_code(some: AnyRecord) -> None:
+    found = diagnose(some)
+    assert len(set(found.codes)) == len(found.codes)
+    by_f1 = {Code.ML_USELESS, Code.ML_MARGINAL, Code.ML_EXPLOITABLE, Code.ML_SOLID}
+    assert len(by_f1 & set(found.codes)) == 1
+    never_primary = {Code.ML_UNSTABLE, Code.SCREENING_OVERFIT, Code.SL_TOO_TIGHT, Code.TP_TOO_AMBITIOUS}
+    assert found.primary.code not in never_primary | {Code.HORIZON_TOO_SHORT}
+    assert all(each.evidence and each.next_command.startswith("cvntrade ") for each in found.findings)
+    assert found == diagnose(some)
+    assert json.loads(json.dumps(found.to_record(), allow_nan=False)) == found.to_record()
 
 
-def test_a_secret_that_is_too_short_is_named_with_what_mends_it() -> None:
-    finding = only(replace(HEALTHY, weak_secrets=[WeakSecret("API_TOKEN", "export API_TOKEN=…")]))
-    assert "API_TOKEN" in finding.what and finding.command == "export API_TOKEN=…"
+WORSE = {
+    "sl_pct": (Code.SL_TOO_TIGHT, 1),
+    "timeout_pct": (Code.HORIZON_TOO_SHORT, 1),
+    "tp_pct": (Code.TP_TOO_AMBITIOUS, -1),
+    "std_f1_buy": (Code.ML_UNSTABLE, 1),
+    "sortino": (Code.EXECUTION_MISMATCH, -1),
+    "screening_f1_buy": (Code.SCREENING_OVERFIT, 1),
+    "last_fold_f1_buy": (Code.SCREENING_OVERFIT, -1),
+    "f1_buy": (Code.ML_USELESS, -1),
+}
+
+
+@settings(deadline=None, max_examples=150)
+@given(records(), st.sampled_from(sorted(WORSE)), st.floats(0, 1))
+def test_what_gets_worse_never_loses_its_code(some: AnyRecord, name: str, by: float) -> None:
+    code, direction = WORSE[name]
+    value = getattr(some, name)
+    if value is None or code not in diagnose(some).codes:
+        return
+    shares = ("tp_pct", "sl_pct", "timeout_pct")
+    worse = value + direction * by if name == "sortino" else min(1.0, max(0.0, value + direction * by))
+    # The other two shares make room.
+    room = {other: 0.0 for other in shares if other != name} if name in shares else {}
+    assert code in diagnose(changed(some, **room, **{name: worse})).codes
+
+
+@settings(deadline=None, max_examples=100)
+@given(records(), st.sampled_from(("oom_kills", "pvc_used", "cpu_used", "success_rate")))
+def test_a_platform_that_gets_worse_never_loses_its_code(some: AnyRecord, name: str) -> None:
+    value = getattr(some.platform, name)
+    worse = {"oom_kills": (value or 0) + 1, "pvc_used": 1.0, "cpu_used": 1.0, "success_rate": 0.0}[name]
+    before = set(diagnose(some).codes) & {Code.INFRA_SATURATED, Code.PIPELINE_DEGRADED}
+    after = diagnose(changed(some, platform=some.platform.model_copy(update={name: worse}))).codes
+    assert before <= set(after)
+
+
+@settings(deadline=None, max_examples=50)
+@given(records(), st.sampled_from(("sortino", "std_f1_buy", "screening_f1_buy")))
+def test_what_becomes_unknown_is_never_triggered(some: AnyRecord, name: str) -> None:
+    code = {"sortino": Code.EXECUTION_MISMATCH, "std_f1_buy": Code.ML_UNSTABLE}.get(name, Code.SCREENING_OVERFIT)
+    assert code not in diagnose(changed(some, **{name: None})).codes
+
+
+def test_the_sound_record_says_everything() -> None:
+    """A field that a test forgets to give would be judged on its default."""
+    left_out = set(CorrelationData.model_fields) - set(SOUND)
+    assert left_out == {"schema_version", "duration"}
+    assert all(gate.passed for gate in gates())

@@ -40,6 +40,16 @@ def test_a_model_of_another_training_set_is_refused():
     )
 
 
+def test_an_input_that_may_be_older_is_not_refused_for_its_age_alone():
+    versions: dict[str, str | None] = {"training_set": "another", "model": MODEL.version}
+    assert unfit_reasons(INPUTS, versions, settings())
+    assert unfit_reasons(INPUTS, versions, settings(), ("model",)) == []
+    (late,) = unfit_reasons({"training_set": TRAINING}, versions, settings(CVN_AS_OF="2025-03-01"), ("training_set",))
+    assert "knows candles until" in late
+    other = unfit_reasons({"model": MODEL}, versions, settings(CVN_SEED="7"), ("model",))
+    assert len(other) == 1, "its settings are judged as any input's"
+
+
 def test_a_replay_of_the_past_refuses_what_knows_more():
     (reason,) = unfit_reasons({"training_set": TRAINING}, VERSIONS, settings(CVN_AS_OF="2025-03-01"))
     assert "knows candles until 2025-09-01T00:00:00+00:00, and now is 2025-03-01T00:00:00+00:00" in reason

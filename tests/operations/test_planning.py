@@ -18,6 +18,7 @@ STAGES = stage_facts()
 NAMES = tuple(stage.name for stage in STAGES)
 CANDLES_DOWN = tuple(name for name in NAMES if name != "backtest_candles")
 TRAINING_DOWN = tuple(name for name in CANDLES_DOWN if name not in ("candles", "features", "labels"))
+FINE_DOWN = ("backtest_candles", "backtest", "test_report")
 
 SIMULATED_NOW = ["CVN_SIMULATED_SEED changed from '' to '0'", "CVN_SIMULATED_SIGNAL changed from '' to '0.3'"]
 
@@ -69,6 +70,7 @@ def test_the_graph_is_planned_upstream_first():
         "hyperparameters",
         "model",
         "calibration",
+        "backtest",
         "test_report",
     )
 
@@ -93,9 +95,9 @@ def test_nothing_changed():
         ("CVN_CUSUM_FILTER_MODE", "stable", ("training_set",), TRAINING_DOWN),
         ("CVN_CUSUM_TRAINING_ENABLED", "0", ("training_set",), TRAINING_DOWN),
         ("CVN_DEFAULT_HISTORY_MONTHS", "12", ("candles",), CANDLES_DOWN),
-        ("CVN_BACKTEST_DAYS", "30", ("backtest_candles",), ("backtest_candles",)),
+        ("CVN_BACKTEST_DAYS", "30", ("backtest_candles",), FINE_DOWN),
         ("CVN_MARKET", "simulated", ("candles", "backtest_candles"), NAMES),
-        ("CVN_SL_MULT", "0.5", ("labels",), ("labels", *TRAINING_DOWN)),
+        ("CVN_SL_MULT", "0.5", ("labels", "backtest"), ("labels", *TRAINING_DOWN)),
         ("CVN_MAX_FEATURES", "10", ("feature_selection",), TRAINING_DOWN[1:]),
         ("CVN_LABEL_SMOOTHING", "mild", ("label_pipeline",), TRAINING_DOWN[2:]),
         ("CVN_HPO_OBJECTIVE", "f1_binary", ("hyperparameters",), TRAINING_DOWN[3:]),
@@ -160,7 +162,7 @@ def test_a_newer_candle():
 
 def test_an_earlier_as_of_than_the_candles_reach():
     newest = NEWEST | {"backtest_candles": NEWEST["backtest_candles"] - pd.Timedelta("1D")}
-    assert actions(plan(built(), newest=newest)) == expected(Action.STALE, ("backtest_candles",))
+    assert actions(plan(built(), newest=newest)) == expected(Action.STALE, FINE_DOWN)
 
 
 def test_an_input_that_was_rebuilt_meanwhile():

@@ -1,6 +1,6 @@
 """Preflight against rules written down a second time, over thousands of configurations; and each rule by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from unittest import mock
@@ -124,7 +124,6 @@ TIME_CAUSES = (
     "CVN_BINARY_CLASSIFICATION",
     "CVN_FOCAL_LOSS",
 )
-READ_BY_NO_ASSET = ("CVN_COOLDOWN_CANDLES", "CVN_TREND_FILTER")
 
 
 @dataclass(frozen=True)
@@ -269,8 +268,6 @@ def expected(drawn: Drawn, estimate: RunEstimate) -> dict[str, Verdict]:
 def _in_name_only(drawn: Drawn) -> bool:
     for name, variant in drawn.variants.items():
         texts = FACTORS[name].variants[variant]
-        if all(key in READ_BY_NO_ASSET for key in texts):
-            return True
         if any(not _same(key, drawn.value(key), text) for key, text in texts.items()):
             return True
     laid_over = [key for key in ("CVN_SL_MULT", "CVN_TP_MULT") if drawn.layer(key) != "factor"]
@@ -393,10 +390,11 @@ def judge(
     variants: Mapping[str, str] | None = None,
     rollout: RolloutStanding = NO_ROLLOUT,
     estimate: RunEstimate | None = None,
+    used_keys: Collection[str] = USED_KEYS,
 ) -> dict[str, Evaluation]:
     settings = resolve_run(base_env=base_env or {}, run=run or {}, variants=variants, now=NOW)
     with mock.patch.object(judged, "estimate_run", lambda *_: estimate or RunEstimate(1.0, 1.0)):
-        found = preflight(RunSize(35_000, rows, 177, features), settings, used_keys=USED_KEYS, rollout=rollout)
+        found = preflight(RunSize(35_000, rows, 177, features), settings, used_keys=used_keys, rollout=rollout)
     return {each.guardrail: each for each in found}
 
 
@@ -494,8 +492,6 @@ def test_factors_that_move_one_barrier_warn(other: Mapping[str, str]):
 @pytest.mark.parametrize(
     ("variants", "run", "verdict"),
     [
-        ({"cooldown": "candles_4"}, {}, WARNED),
-        ({"trend_filter": "ema_50"}, {}, WARNED),
         ({"cusum_training_mode": "relaxed_1_5"}, {"CVN_CUSUM_THRESHOLD_H": "3"}, WARNED),
         ({"cusum_training_mode": "relaxed_1_5"}, {"CVN_CUSUM_THRESHOLD_H": "1.5"}, PASSED),
         ({"label_smoothing": "mild"}, {}, PASSED),
@@ -506,14 +502,22 @@ def test_a_variant_that_changes_nothing_warns(variants: Mapping[str, str], run: 
     assert judge(variants=variants, run=run)["variants_effective"].verdict is verdict
 
 
-def test_every_variant_but_those_of_the_backtest_to_come_is_read_by_an_asset():
+@pytest.mark.parametrize("variant", [{"cooldown": "candles_4"}, {"trend_filter": "ema_50"}])
+def test_a_variant_that_no_asset_reads_warns(variant: Mapping[str, str]):
+    unread = USED_KEYS - {"CVN_COOLDOWN_CANDLES", "CVN_TREND_FILTER"}
+    found = judge(variants=variant, used_keys=unread)["variants_effective"]
+    assert found.verdict is WARNED and "which no asset reads: it changes nothing" in found.message
+    assert judge(variants=variant)["variants_effective"].verdict is PASSED
+
+
+def test_every_variant_is_read_by_an_asset():
     idle = {
         factor.name
         for factor in FACTORS.values()
         for variant in factor.variants
         if judge(variants={factor.name: variant})["variants_effective"].verdict is WARNED
     }
-    assert idle == {"cooldown", "trend_filter"}
+    assert idle == set()
 
 
 def test_a_training_set_of_unknown_size_is_refused():
