@@ -8,6 +8,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from cvntrade_assets.operations.guardrails import Evaluation
+from cvntrade_assets.operations.sessions import SESSION_TAG
 from resources.secrets import process_mask
 from resources.tables import GUARDRAIL_EVALUATIONS, GUARDRAIL_PAYOFF, GUARDRAIL_SESSIONS
 from resources.warehouse import Warehouse
@@ -20,7 +21,7 @@ class Occasion:
     Attributes:
         run_id: The run that was judged; None when none runs.
         crypto: The crypto that was judged; None when it is about none in particular.
-        session: The run's backfill, or else the run itself; None without a run.
+        session: The run's session, see `session_of`; None without a run.
         variants: Factor name to variant name.
         source: Who judged: `check`, `command`, `settings`, `watch` or `rollout`.
     """
@@ -33,8 +34,8 @@ class Occasion:
 
 
 def session_of(run_id: str, tags: Mapping[str, str]) -> str:
-    """The session that a run belongs to: its backfill, or else the run itself."""
-    return tags.get("dagster/backfill") or run_id
+    """The session that a run belongs to: its backfill, or else what it was started with, or else the run itself."""
+    return tags.get("dagster/backfill") or tags.get(SESSION_TAG) or run_id
 
 
 def joined_variants(variants: Mapping[str, str]) -> dict[str, str | None]:

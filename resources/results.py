@@ -23,8 +23,12 @@ _ALWAYS = (
     "brier_after",
     "brier_base_rate",
 )
-# None where the test slice leaves them undefined.
-_SOMETIMES = ("precision_buy", "recall_buy", "pr_auc", "pr_auc_chance")
+# None where the test slice, or its backtest, leaves them undefined.
+_SOMETIMES = (
+    *("precision_buy", "recall_buy", "pr_auc", "pr_auc_chance"),
+    *("sortino", "sharpe", "expectancy_net", "max_drawdown", "n_trades"),
+    *(f"{name}_{end}" for name in ("f1_buy", "pr_auc", "brier_after", "sortino") for end in ("low", "high")),
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class ResultOf:
     Attributes:
         run_id: The run that reported.
         crypto: Its crypto.
-        session: Its backfill, or else the run itself.
+        session: See `resources.guardrail_log.session_of`.
         variants: Factor name to variant name.
         market: `binance` or `simulated`.
         report_version: Version of the test report.

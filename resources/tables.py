@@ -139,6 +139,13 @@ RESULTS = sa.Table(
     sa.Column("sortino", sa.Double),
     sa.Column("override_reason", sa.Text),
     sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    *(sa.Column(name, sa.Double) for name in ("sharpe", "expectancy_net", "max_drawdown")),
+    sa.Column("n_trades", sa.BigInteger),
+    *(
+        sa.Column(f"{name}_{end}", sa.Double)
+        for name in ("f1_buy", "pr_auc", "brier_after", "sortino")
+        for end in ("low", "high")
+    ),
     sa.Index("results_session", "session"),
     comment="What each run came to on the test slice of its crypto; sortino is NULL until a backtest tells.",
 )
@@ -193,6 +200,125 @@ BASE_ENV_HISTORY = sa.Table(
     comment="Every change of base_env, written by a trigger so that no door goes around it; append-only.",
 )
 
+EVALUATION_HEADLINES = (
+    "f1_buy",
+    "baseline_f1_buy",
+    "precision_buy",
+    "recall_buy",
+    "buy_rate",
+    "screening_f1_buy",
+    "last_fold_f1_buy",
+    "std_f1_buy",
+    "sortino",
+    "rolling_sortino",
+    "sharpe",
+    "expectancy_net",
+    "profit_factor",
+    "hit_rate",
+    "max_drawdown",
+    "turnover",
+    "exposure",
+    "tp_pct",
+    "sl_pct",
+    "timeout_pct",
+    "dsr",
+    "dsr_screening",
+    "pbo",
+)
+EVALUATION_COUNTS = ("n_trades", "trials", "screened", "eligible", "tested", "passed")
+
+EVALUATIONS = sa.Table(
+    "evaluations",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("crypto", sa.Text, primary_key=True),
+    sa.Column("pte", sa.Text, primary_key=True),
+    sa.Column("session", sa.Text, nullable=False),
+    sa.Column("market", sa.Text, nullable=False),
+    sa.Column("simulated", sa.Boolean, sa.Computed("market = 'simulated'", persisted=True), nullable=False),
+    sa.Column("evaluation_version", sa.Text, nullable=False),
+    sa.Column("walk_forward_version", sa.Text, nullable=False),
+    sa.Column("rolling_version", sa.Text, nullable=False),
+    sa.Column("reused", sa.Boolean, nullable=False),
+    sa.Column("window_from", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("window_to", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("daily_sharpe", sa.Double),
+    sa.Column("rank", sa.BigInteger),
+    sa.Column("leads", sa.Boolean, nullable=False),
+    *(sa.Column(name, sa.Double) for name in EVALUATION_HEADLINES),
+    *(sa.Column(name, sa.BigInteger) for name in EVALUATION_COUNTS),
+    sa.Column("gates_passed", sa.Boolean, nullable=False),
+    sa.Column("primary_code", sa.Text, nullable=False),
+    sa.Column("codes", JSONB, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("record", JSONB, nullable=False),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.CheckConstraint("window_from < window_to", name="evaluations_window"),
+    sa.Index("evaluations_crypto", "crypto", "market", "recorded_at"),
+    sa.Index("evaluations_version", "evaluation_version"),
+    sa.Index("evaluations_leading", "run_id", "crypto", unique=True, postgresql_where=sa.text("leads")),
+    comment="Every evaluation of every tested candidate: its headlines, gates and diagnosis, and the whole record.",
+)
+
+# A trigger allows the changes of operations/lifecycle.py and no others, and writes each one's event.
+MODEL_VERSIONS = sa.Table(
+    "model_versions",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("crypto", sa.Text, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("market", sa.Text, nullable=False),
+    sa.Column("pte", sa.Text, nullable=False),
+    sa.Column("rolling_version", sa.Text, nullable=False),
+    sa.Column("model_sha256", sa.Text, nullable=False),
+    sa.Column("evaluation_version", sa.Text, nullable=False),
+    sa.Column("fitted_until", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("data_until", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("run_id", sa.Text),
+    sa.Column("challenger_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("champion_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("mlflow_version", sa.Text),
+    sa.Column("mirrored_epoch", sa.BigInteger),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.Column("changed_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.UniqueConstraint("crypto", "number", name="model_versions_number"),
+    sa.UniqueConstraint("crypto", "rolling_version", "pte", name="model_versions_model"),
+    sa.CheckConstraint(
+        "state in ('candidate', 'challenger', 'champion', 'quarantined', 'archived')", name="model_versions_state"
+    ),
+    sa.CheckConstraint("market in ('binance', 'simulated')", name="model_versions_market"),
+    sa.CheckConstraint("fitted_until <= data_until", name="model_versions_moments"),
+    sa.CheckConstraint(
+        "not (state = 'champion' and market = 'simulated')", name="model_versions_no_simulated_champion"
+    ),
+    sa.Index("model_versions_one_champion", "crypto", unique=True, postgresql_where=sa.text("state = 'champion'")),
+    comment="Every registered model and its state; changes of state are guarded, and on record in model_events. "
+    "MLflow mirrors what ever was a challenger: it shows `mirrored_epoch`.",
+)
+
+# Append-only, and written by a trigger.
+MODEL_EVENTS = sa.Table(
+    "model_events",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("model_id", sa.BigInteger, sa.ForeignKey("model_versions.id"), nullable=False),
+    sa.Column("crypto", sa.Text, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("from_state", sa.Text),
+    sa.Column("to_state", sa.Text, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("role", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("run_id", sa.Text),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.UniqueConstraint("model_id", "epoch", name="model_events_epoch"),
+    sa.Index("model_events_crypto", "crypto", "id"),
+    comment="Every change of a model's state, written by a trigger so that no door goes around it; append-only.",
+)
+
 RUN_RESULTS = sa.Table(
     "run_results",
     VIEWS,
@@ -240,4 +366,30 @@ GUARDRAIL_PAYOFF = sa.Table(
     sa.Column("run_seconds", sa.Double),
     sa.Column("guardrail_seconds", sa.Double),
     sa.Column("overhead", sa.Double),
+)
+
+LATEST_EVALUATIONS = sa.Table(
+    "latest_evaluations",
+    VIEWS,
+    *(sa.Column(column.name, column.type) for column in EVALUATIONS.columns),
+)
+
+PENDING_CHALLENGERS = sa.Table(
+    "pending_challengers",
+    VIEWS,
+    sa.Column("crypto", sa.Text),
+    sa.Column("number", sa.BigInteger),
+    sa.Column("market", sa.Text),
+    sa.Column("pte", sa.Text),
+    sa.Column("challenger_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("fitted_until", sa.TIMESTAMP(timezone=True)),
+    sa.Column("data_until", sa.TIMESTAMP(timezone=True)),
+    sa.Column("mlflow_version", sa.Text),
+    sa.Column("mirrored", sa.Boolean),
+    sa.Column("f1_buy", sa.Double),
+    sa.Column("baseline_f1_buy", sa.Double),
+    sa.Column("sortino", sa.Double),
+    sa.Column("rolling_sortino", sa.Double),
+    sa.Column("dsr", sa.Double),
+    sa.Column("primary_code", sa.Text),
 )

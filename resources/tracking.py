@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from cvntrade_assets.operations.masking import public_address
+from resources.model_mirror import ModelMirror
 from resources.secrets import process_mask
 
 
@@ -87,6 +88,11 @@ class Tracking:
         experiment = mlflow.experiment.experiment_id
         run_id = mlflow.active_run().info.run_id
         return f"experiments/{experiment}/runs/{run_id}"
+
+    @property
+    def mirror(self) -> ModelMirror:
+        """MLflow's model registry, as a mirror of ours."""
+        return ModelMirror(self._uri, self._ui_url)
 
     def link(self, place: str) -> str:
         """Where a run is looked at, MLflow's address being what it is now, without a user and password."""

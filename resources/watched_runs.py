@@ -20,7 +20,7 @@ class WatchedRun:
 
     Attributes:
         run_id: The run.
-        session: Its backfill, or else the run itself; see `resources.guardrail_log.session_of`.
+        session: See `resources.guardrail_log.session_of`.
         crypto: Its crypto; None for a run about none, such as housekeeping, which no measure counts.
         factor: Its tag `cvntrade/factor`; None without one.
         variant: Its tag `cvntrade/variant`; None without one.

@@ -3,6 +3,7 @@ import json
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 import skops.io
 from conftest import make_random_candles
+from correlation_records import record
+from evaluated_market import outcome, walked
 from sklearn.dummy import DummyClassifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import Ridge
@@ -26,7 +29,9 @@ from cvntrade_assets.learning.features import compute_features
 from cvntrade_assets.learning.label_pipeline import PreparedLabels, prepare_labels
 from cvntrade_assets.learning.report import TestReport as Report
 from cvntrade_assets.learning.report import report_test_slice
+from cvntrade_assets.learning.screening import Screening
 from cvntrade_assets.learning.selection import FeatureSelection
+from cvntrade_assets.learning.simulated_trading import Traded
 from cvntrade_assets.learning.splits import SliceFractions
 from cvntrade_assets.learning.training import score_buy, train_model
 from cvntrade_assets.learning.training_set import TrainingSet, assemble_training_set
@@ -42,9 +47,12 @@ from cvntrade_assets.operations.audit_verdict import (
     ProbeResult,
     SkippedAudit,
 )
+from cvntrade_assets.operations.correlation_data import RecordError
 from cvntrade_assets.trading.pte import PTE
 from resources.artifacts import ArtifactError
-from resources.codecs import CODECS, TRUSTED_TYPES, StoredCalibration, StoredModel, StoredReport
+from resources.codec_files import TRUSTED_TYPES
+from resources.codecs import CODECS, StoredCalibration, StoredModel, StoredReport, StoredScreening
+from resources.evaluation_codecs import StoredBacktest, StoredEvaluation
 
 INTERVAL = pd.Timedelta("30min")
 EMBARGO = pd.Timedelta("6h")
@@ -135,6 +143,7 @@ def calibration(method: str, threshold_method: str = "f1_binary") -> StoredCalib
         rows["return"],
         method=method,
         threshold_method=threshold_method,
+        trade_threshold_method="expected_value",
         cost=0.002,
         seed=1,
     )
@@ -172,11 +181,30 @@ def history() -> CandleHistory:
     return CandleHistory(candles(), months)
 
 
+def screening() -> StoredScreening:
+    points = pd.DataFrame(
+        {
+            "rank": [1, 2],
+            "pte": ["H4_SL1.0_TP2.0", "H1_SL0.8_TP1.5"],
+            "eligible": [True, False],
+            "reason": ["", "12 trades, expected at least 20"],
+            "sharpe": [0.1 + 0.2, np.nan],
+        }
+    )
+    days = pd.date_range("2025-01-01", periods=3, tz="UTC", unit="ns", name="day")
+    returns = pd.DataFrame({"H4_SL1.0_TP2.0": [0.1 + 0.2, 0.0, -1 / 3], "H1_SL0.8_TP1.5": 0.0}, index=days)
+    found = Screening(points, returns, (PTE(4, 1.0, 2.0),), (PTE(1, 2.0, 1.5), PTE(2, 2.0, 1.5)), 20)
+    return StoredScreening(found, {"screening_heat_map": b"\x89PNG one"})
+
+
 # The comparison
 
 
 def assert_same(found: object, expected: object) -> None:
     """Equal to the bit, in type, dtype, index, order and name."""
+    if isinstance(expected, Mapping):
+        assert dict(found) == dict(expected)
+        return
     assert type(found) is type(expected)
     if isinstance(expected, pd.DataFrame):
         # A stored index has no `freq`: it is a hint, derived from the same times.
@@ -187,6 +215,10 @@ def assert_same(found: object, expected: object) -> None:
     elif isinstance(expected, pd.Series):
         pd.testing.assert_series_equal(found, expected, check_exact=True, check_freq=False)
         assert_same_index(found.index, expected.index)
+    elif isinstance(expected, tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
     elif hasattr(expected, "__dataclass_fields__") and not hasattr(expected, "estimators"):
         for field in fields(expected):
             assert_same(getattr(found, field.name), getattr(expected, field.name))
@@ -284,6 +316,10 @@ def test_a_skipped_audit_that_was_relabelled_does_not_come_back(tmp_path):
         CODECS["validation_audit"].read(tmp_path)
 
 
+def test_screening(tmp_path):
+    assert_same(through_files("screening_matrix", screening(), tmp_path), screening())
+
+
 @pytest.mark.parametrize("asset", ["candles", "backtest_candles"])
 @pytest.mark.parametrize("value", [history, empty_history])
 def test_candles(asset, value, tmp_path):
@@ -365,6 +401,7 @@ def test_a_flat_calibration(method, tmp_path):
         scored()["return"],
         method=method,
         threshold_method="f1_binary",
+        trade_threshold_method="f1_binary",
         cost=0.0,
         seed=1,
     )
@@ -449,3 +486,62 @@ def test_only_the_types_that_are_needed_are_trusted(tmp_path):
         CODECS["calibration"].write(tmp_path / method, calibration(method))
     found = {name for path in tmp_path.rglob("*.skops") for name in skops.io.get_untrusted_types(file=path)}
     assert found <= set(TRUSTED_TYPES)
+
+
+# evaluations
+
+
+def traded() -> Traded:
+    return Traded(**{field.name: getattr(outcome(), field.name) for field in fields(Traded)})
+
+
+def silent(traded: Traded) -> Traded:
+    """The same without a trade, as a model leaves it that never says BUY."""
+    compared = traded.compared
+    nothing = replace(compared.backtest, trades=compared.backtest.trades.iloc[:0])
+    undefined = replace(traded.performance, sortino=None, hit_rate=None, tp_pct=None, sl_pct=None, timeout_pct=None)
+    return replace(traded, compared=replace(compared, backtest=nothing), performance=undefined)
+
+
+@pytest.mark.parametrize("change", [lambda traded: traded, silent], ids=["trades", "no trade"])
+def test_backtest(tmp_path, change):
+    stored = StoredBacktest(change(traded()), {"equity": b"\x89PNG\r\n\x1a\n"})
+    assert_same(through_files("backtest", stored, tmp_path), stored)
+
+
+def test_walk_forward_of_several_candidates(tmp_path):
+    both = (outcome(), replace(outcome(), pte=PTE.parse("H2_SL1.0_TP1.5"), folds=outcome().folds[:2]))
+    assert_same(through_files("walk_forward", both, tmp_path), both)
+
+
+def test_rolling_backtest_keeps_the_model_that_may_be_registered(tmp_path):
+    both = (walked(), replace(walked(), pte=PTE.parse("H2_SL1.0_TP1.5")))
+    assert_same(through_files("rolling_backtest", both, tmp_path), both)
+    names = {path.name for path in tmp_path.iterdir()}
+    last = "last-H4_SL1.0_TP2.0"
+    assert {f"{last}-model.ubj", f"{last}-model.json", f"{last}-calibration.json", f"{last}-sigmoid.skops"} <= names
+    assert (tmp_path / f"{last}-model.ubj").read_bytes() == walked().last.model.ubj
+
+
+def test_every_kind_of_exit_stays_a_category(tmp_path):
+    """Parquet forgets a category that no row has."""
+    only_stops = outcome().last.predictions.query("exit_kind == 'sl'")
+    folds = (replace(outcome().last, predictions=only_stops),)
+    # A tested candidate's folds are numbered from 1 on.
+    folds = (replace(folds[0], plan=replace(folds[0].plan, number=1)),)
+    (found,) = through_files("walk_forward", (replace(outcome(), folds=folds),), tmp_path)
+    assert list(found.folds[0].predictions["exit_kind"].cat.categories) == ["tp", "sl", "timeout"]
+
+
+def test_evaluation(tmp_path):
+    first, second = record(), record(pte="H2_SL1.0_TP1.5", rank=2, leading=False, sortino=None)
+    stored = StoredEvaluation((first, second), {first.pte: 0.1, second.pte: None}, {"exit_shares": b"\x89PNG"})
+    found = through_files("evaluation", stored, tmp_path)
+    assert found == stored
+    assert found.leading == first
+
+
+def test_records_of_two_cryptos_are_no_evaluation(tmp_path):
+    CODECS["evaluation"].write(tmp_path, StoredEvaluation((record(), record(crypto="ETHUSDC")), {}, {}))
+    with pytest.raises(RecordError, match="ETHUSDC"):
+        CODECS["evaluation"].read(tmp_path)

@@ -129,18 +129,45 @@ def spelt(kind: sa.types.TypeEngine, connection: sa.Connection) -> str:
     return same.get(catalogue, catalogue.upper())
 
 
-def test_every_migration_leaves_nothing_of_its_own_behind(empty_url):
+@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003")])
+def test_every_migration_leaves_nothing_of_its_own_behind(empty_url, before, after):
     with closing(Warehouse(empty_url)) as warehouse:
-        alembic(warehouse, command.upgrade, "0001")
-        before = made_by_us(warehouse)
-        alembic(warehouse, command.upgrade, "0002")
-        assert made_by_us(warehouse) > before
-        alembic(warehouse, command.downgrade, "0001")
-        assert made_by_us(warehouse) == before
+        alembic(warehouse, command.upgrade, before)
+        made = made_by_us(warehouse)
+        alembic(warehouse, command.upgrade, after)
+        assert made_by_us(warehouse) > made
+        alembic(warehouse, command.downgrade, before)
+        assert made_by_us(warehouse) == made
         warehouse.set_base_env({"CVN_SEED": "1"}, "ann")
         assert warehouse.base_env() == {"CVN_SEED": "1"}
-        alembic(warehouse, command.upgrade, "0002")
+        alembic(warehouse, command.upgrade, after)
         assert warehouse.base_env() == {"CVN_SEED": "1"}
+
+
+def test_results_that_were_there_before_the_backtest_stay(empty_url):
+    numbers = (
+        "rows, threshold, f1_buy, baseline_f1_buy, buy_rate, predicted_buy_rate, brier_before, brier_after, "
+        "brier_base_rate"
+    )
+    statement = f"""
+        insert into results (run_id, crypto, session, market, report_version, reused, {numbers})
+        values ('run-1', 'BTCUSDC', 's', 'binance', 'v', false, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    """
+    shown = sa.text("select * from run_results")
+    with closing(Warehouse(empty_url)) as warehouse:
+        alembic(warehouse, command.upgrade, "0002")
+        with warehouse.begin() as connection:
+            connection.execute(sa.text(statement))
+            before = dict(connection.execute(shown).mappings().one())
+        alembic(warehouse, command.upgrade, "0003")
+        with warehouse.begin() as connection:
+            after = dict(connection.execute(shown).mappings().one())
+        new = {"sharpe", "expectancy_net", "max_drawdown", "n_trades"}
+        new |= {f"{name}_{end}" for name in ("f1_buy", "pr_auc", "brier_after", "sortino") for end in ("low", "high")}
+        assert after == before | dict.fromkeys(new)
+        alembic(warehouse, command.downgrade, "0002")
+        with warehouse.begin() as connection:
+            assert dict(connection.execute(shown).mappings().one()) == before
 
 
 def made_by_us(warehouse: Warehouse) -> set[tuple[str, str]]:
