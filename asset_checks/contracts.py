@@ -4,9 +4,7 @@ Rules recompute from the stored files; what an asset says about itself is not be
 schema, out of `asset_checks/schemas.py`.
 """
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,10 @@ import pandas as pd
 
 from asset_checks.breach import ALL_ROWS, SHOWN_OFFENDERS, Breach, Offender, broken_rows, rows_only_in
 from asset_checks.contract import Contract, Rule, Subject
+from asset_checks.evaluation_rules import BACKTEST_RULES, EVALUATION_RULES, ROLLING_RULES, WALK_FORWARD_RULES
+from asset_checks.report_numbers import expected_report, is_number
 from asset_checks.schemas import SCHEMAS, interval_of, schema_judge, schema_meaning
+from asset_checks.screening_rules import SCREENING_RULES
 from cvntrade_assets.market.candles import timeframe_delta
 from cvntrade_assets.operations.audit_verdict import (
     Audit,
@@ -243,7 +244,7 @@ def calibration_is_monotone(subject: Subject) -> Breach | str | None:
 def report_is_beside_its_baseline(subject: Subject) -> Breach | str | None:
     """The baseline is 2p/(1+p), the threshold the frozen one, and the numbers are what the stored predictions give.
 
-    All numbers but those that are drawn at random: the interval of the lift, and PR-AUC by chance.
+    All numbers but those that are drawn at random: the intervals, and PR-AUC by chance.
     """
     report, rows = subject.value.report, subject.value.predictions
     frozen = subject.upstream("calibration").calibration.threshold
@@ -253,41 +254,10 @@ def report_is_beside_its_baseline(subject: Subject) -> Breach | str | None:
     if other.any():
         complaint, demand = "are predicted otherwise than the threshold says", f"BUY from probability {frozen} on"
         return broken_rows(rows[["probability", "predicted"]], other, complaint, demand)
-    for name, value in _expected_report(rows).items():
-        if not _is_number(getattr(report, name), value):
+    for name, value in expected_report(rows).items():
+        if not is_number(getattr(report, name), value):
             return f"{name} is {getattr(report, name)}, the stored predictions give {value}"
     return None
-
-
-def _expected_report(rows: pd.DataFrame) -> Mapping[str, float]:
-    from cvntrade_assets.learning import scores
-
-    truth = (rows["label"] == 1).to_numpy(dtype=np.float64)
-    rate, counts = float(truth.mean()), scores.confusion(truth, rows["predicted"])
-    f1, baseline = scores.f1_buy(counts), scores.baseline_f1(rate)
-    return {
-        "rows": len(rows),
-        **asdict(counts),
-        "buy_rate": rate,
-        "predicted_buy_rate": float(rows["predicted"].mean()),
-        "baseline_f1_buy": baseline,
-        "f1_buy": f1,
-        "f1_buy_delta": f1 - baseline,
-        "precision_buy": scores.precision(counts),
-        "recall_buy": scores.recall(counts),
-        "pr_auc": scores.pr_auc(truth, rows["score"]),
-        "pr_auc_lift": scores.pr_auc_lift(truth, rows["score"]),
-        "brier_before": scores.brier(truth, rows["score"]),
-        "brier_after": scores.brier(truth, rows["probability"]),
-        "brier_base_rate": rate * (1.0 - rate),
-        "ece_before": scores.expected_calibration_error(truth, rows["score"]),
-        "ece_after": scores.expected_calibration_error(truth, rows["probability"]),
-    }
-
-
-def _is_number(reported: float | None, value: float) -> bool:
-    """Whether they are the same; what is undefined is reported as None."""
-    return math.isnan(value) if reported is None else math.isclose(reported, value, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def report_rows_were_unseen(subject: Subject) -> Breach | str | None:
@@ -372,11 +342,16 @@ _RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule("unseen_rows", "Apart from what the model was fitted on", calibration_is_apart_from_training),
         Rule("monotone", "A higher score never gets a lower probability", calibration_is_monotone),
     ),
+    "backtest": BACKTEST_RULES,
     "test_report": (
         Rule("beside_baseline", "Numbers are those of the stored predictions", report_is_beside_its_baseline),
         Rule("unseen_rows", "Apart from everything that came before", report_rows_were_unseen),
         Rule("believable", "Not too good to be true", report_is_believable, blocking=False),
     ),
+    "screening_matrix": SCREENING_RULES,
+    "walk_forward": WALK_FORWARD_RULES,
+    "rolling_backtest": ROLLING_RULES,
+    "evaluation": EVALUATION_RULES,
     "validation_audit": (
         Rule("certified", "A complete audit in which every probe passed and the anchor held", validation_is_certified),
     ),

@@ -6,8 +6,8 @@ row. The check `schema` of every asset is generated from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,11 @@ from asset_checks.row_rules import (
     violations,
     within,
 )
+from asset_checks.trading_schemas import equity_schema, folds_schema, test_predictions_schema, trades_schema
 from cvntrade_assets.learning.splits import SLICES
 from cvntrade_assets.market.candles import INDEX_DTYPE, NUMBERS, PRICES, timeframe_delta
 from cvntrade_assets.operations.audit_verdict import CAPTURE_REQUIREMENTS
+from cvntrade_assets.operations.lifecycle import SIMULATED, TRADING, ModelState
 from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter
 
 if TYPE_CHECKING:
@@ -41,9 +43,24 @@ LABELS = (-1, 0, 1)
 BINARY_LABELS = (0, 1)
 SHARES = tuple(str(label) for label in LABELS)
 MONTH_STATUSES = ("good", "absent", "quarantined")
-PLOTS = ("label_timeline", "precision_recall_curve", "reliability_diagram")
+HEADLINES = ("f1_buy", "f1_buy_delta", "precision_buy", "recall_buy", "pr_auc", "pr_auc_lift", "brier_after")
+"""The scores of a test report that carry an interval."""
+PLOTS = ("equity", "label_timeline", "precision_recall_curve", "reliability_diagram")
 MEAN_WEIGHT_TOLERANCE = 1e-6
 SHARE_TOLERANCE = 1e-6
+SCORE_TOLERANCE = 1e-12
+BACKTEST_PLOTS = ("equity",)
+EVALUATION_PLOTS = (
+    "equity_of_the_test",
+    "equity_rolling",
+    "exit_shares",
+    "fold_bars",
+    "reliability",
+    "screening_heat_map",
+)
+SCREENING_PLOTS = ("screening_heat_map",)
+SHARES_OF_LABELS = ("buy_rate", "f1_buy", "baseline_f1_buy")
+SHARES_OF_TRADES = ("hit_rate", "max_drawdown", "tp_pct", "sl_pct", "timeout_pct")
 NEVER = 2.0
 """The threshold that no probability reaches."""
 
@@ -58,23 +75,30 @@ class Part:
 
     Attributes:
         name: What it is called in the check's description.
-        table: Reads it from a stored version.
+        table: Reads it from a stored version; of many alike, all of them by what messages call each.
         schema: What that version's settings and inputs demand of it.
     """
 
     name: str
-    table: Callable[[Subject], pd.DataFrame]
+    table: Callable[[Subject], pd.DataFrame | Mapping[str, pd.DataFrame]]
     schema: Callable[[Subject], pa.DataFrameSchema]
 
 
 def broken_schema(parts: Sequence[Part], subject: Subject) -> Breach | None:
     """Which parts of a version break their schema, or None."""
-    found = [violations(part.schema(subject), part.table(subject)) for part in parts]
-    breaches = [breach for breach in found if breach is not None]
+    breaches = [breach for part in parts for breach in _breaches(part, subject)]
     if not breaches:
         return None
     message = "\n".join(breach.message for breach in breaches)
     return Breach(message, tuple(chain.from_iterable(breach.offenders for breach in breaches)))
+
+
+def _breaches(part: Part, subject: Subject) -> Iterator[Breach]:
+    schema, found = part.schema(subject), part.table(subject)
+    for name, table in (found if isinstance(found, Mapping) else {"": found}).items():
+        breach = violations(schema, table)
+        if breach is not None:
+            yield replace(breach, message=f"{name}: {breach.message}") if name else breach
 
 
 def candles_schema(interval: pd.Timedelta) -> pa.DataFrameSchema:
@@ -216,13 +240,13 @@ def scores_schema() -> pa.DataFrameSchema:
 
 
 def calibration_schema() -> pa.DataFrameSchema:
-    """What is said of a calibration; its threshold lies in [0, 1], or is the one that no probability reaches."""
+    """What is said of a calibration; its thresholds lie in [0, 1], or are the one that no probability reaches."""
     from cvntrade_assets.learning.calibration import METHODS, THRESHOLD_METHODS
 
     types = {
         "method": "object",
-        "threshold": "float64",
-        "threshold_method": "object",
+        **dict.fromkeys(("threshold", "trade_threshold"), "float64"),
+        **dict.fromkeys(("threshold_method", "trade_threshold_method"), "object"),
         "n_rows": "int64",
         "base_rate": "float64",
         "notes": "object",
@@ -230,15 +254,21 @@ def calibration_schema() -> pa.DataFrameSchema:
     rules = [
         one_of("method", METHODS),
         one_of("threshold_method", THRESHOLD_METHODS),
-        RowRule(
-            f"threshold must lie within 0 to 1, or be {NEVER:g} for never",
-            ("threshold",),
-            lambda c: c["threshold"].between(0.0, 1.0) | (c["threshold"] == NEVER),
-        ),
+        one_of("trade_threshold_method", THRESHOLD_METHODS),
+        _a_threshold("threshold"),
+        _a_threshold("trade_threshold"),
         RowRule("there must be rows behind it", ("n_rows",), lambda c: c["n_rows"] > 0),
         within("base_rate", 0.0, 1.0),
     ]
     return record_schema("calibration facts", types, rules)
+
+
+def _a_threshold(name: str) -> RowRule:
+    return RowRule(
+        f"{name} must lie within 0 to 1, or be {NEVER:g} for never",
+        (name,),
+        lambda facts: facts[name].between(0.0, 1.0) | (facts[name] == NEVER),
+    )
 
 
 def calibrated_schema(*, binary: bool) -> pa.DataFrameSchema:
@@ -258,21 +288,33 @@ def report_schema() -> pa.DataFrameSchema:
     rates = ("f1_buy", "baseline_f1_buy", "buy_rate", "predicted_buy_rate")
     sure = (*rates, "brier_before", "brier_after", "brier_base_rate", "ece_before", "ece_after")
     unsure = ("precision_buy", "recall_buy", "pr_auc", "pr_auc_chance")
-    lifts = ("f1_buy_delta", "pr_auc_lift", "pr_auc_lift_low", "pr_auc_lift_high")
+    lifts = ("f1_buy_delta", "pr_auc_lift")
+    ends = tuple(f"{name}_{end}" for name in HEADLINES for end in ("low", "high"))
     counts = ("tn", "fp", "fn", "tp")
-    types = dict.fromkeys((*sure, *unsure, *lifts, "threshold"), "float64") | dict.fromkeys((*counts, "rows"), "int64")
+    numbers = (*sure, *unsure, *lifts, *ends, "threshold")
+    types = dict.fromkeys(numbers, "float64") | dict.fromkeys((*counts, "rows"), "int64")
     listed = list(counts)
     rules = [
         *(within(name, 0.0, 1.0) for name in sure),
         *(within(name, 0.0, 1.0, optional=True) for name in unsure),
         within("f1_buy_delta", -1.0, 1.0),
-        # The interval is mirrored at the number itself, so that its ends may leave the range by as much again.
-        *(within(name, -2.0, 2.0, optional=True) for name in lifts[1:]),
+        within("pr_auc_lift", -1.0, 1.0, optional=True),
+        *(within(name, -1.0, 1.0, optional=True) for name in ends),
+        *(_ordered_ends(name) for name in HEADLINES),
         within("threshold", 0.0, NEVER),
         RowRule("counts must not be negative", counts, lambda r: r[listed] >= 0),
         RowRule("counts must add up to the rows", (*counts, "rows"), lambda r: r[listed].sum(axis=1) == r["rows"]),
     ]
     return record_schema("numbers of the report", types, rules)
+
+
+def _ordered_ends(name: str) -> RowRule:
+    low, high = f"{name}_low", f"{name}_high"
+    return RowRule(
+        f"{name}'s interval must have both ends, the low one not above the high one, or neither",
+        (low, high),
+        lambda r: (r[low] <= r[high]) | (r[low].isna() & r[high].isna()),
+    )
 
 
 def predictions_schema(*, binary: bool) -> pa.DataFrameSchema:
@@ -287,14 +329,77 @@ def predictions_schema(*, binary: bool) -> pa.DataFrameSchema:
     return timed_schema("predictions", types, rules)
 
 
-def plots_schema() -> pa.DataFrameSchema:
-    """The report's pictures, each a PNG."""
-    listed = ", ".join(PLOTS)
+def plots_schema(names: Sequence[str] = PLOTS) -> pa.DataFrameSchema:
+    """An asset's pictures, each a PNG; a report's unless names are given, in alphabetical order."""
+    listed = ", ".join(names)
     rules = [
-        RowRule(f"the plots must be {listed}", (), lambda p: tuple(p["plot"]) == PLOTS),
+        RowRule(f"the plots must be {listed}", (), lambda p: tuple(p["plot"]) == tuple(names)),
         RowRule("a plot must be a PNG", ("plot", "png"), lambda p: p["png"]),
     ]
     return plain_schema("plots", {"plot": "object", "png": "bool"}, rules)
+
+
+def points_schema(least_trades: int) -> pa.DataFrameSchema:
+    """The points of a screening, best first: undefined numbers are missing, and a reason stands where one is refused.
+
+    Args:
+        least_trades: Fewest trades of an eligible point.
+    """
+    from cvntrade_assets.learning.screening import LABEL_NUMBERS, POINT_COLUMNS, TRADE_NUMBERS
+
+    numbers = (*LABEL_NUMBERS, *TRADE_NUMBERS)
+    types = dict.fromkeys(POINT_COLUMNS, "float64") | {"pte": "object", "reason": "object", "eligible": "bool"}
+    types |= dict.fromkeys(("rank", "horizon_hours", "rows", "n_trades"), "int64")
+    exits = SHARES_OF_TRADES[2:]
+    rules = [
+        RowRule("there must be a point", (), lambda p: len(p) > 0),
+        RowRule("ranks must count from 1", ("rank",), lambda p: p["rank"] == np.arange(1, len(p) + 1)),
+        RowRule("a point stands once", ("pte",), lambda p: ~p["pte"].duplicated()),
+        RowRule("counts must not be negative", ("rows", "n_trades"), lambda p: p[["rows", "n_trades"]] >= 0),
+        *(within(name, 0.0, 1.0, optional=True) for name in (*SHARES_OF_LABELS, *SHARES_OF_TRADES)),
+        RowRule("numbers must be finite where defined", numbers, lambda p: ~np.isinf(p[list(numbers)])),
+        RowRule("f1_buy must stand beside that of always saying BUY", LABEL_NUMBERS[:4], _beside_always_buy),
+        RowRule("exit shares must add up to 1 where trades ended", ("n_trades", *exits), _exits_add_up),
+        RowRule("a reason stands at a refused point only", ("eligible", "reason"), _reason_fits_eligible),
+        RowRule(
+            f"an eligible point must beat always-BUY, earn after costs and trade at least {least_trades} times",
+            ("eligible", "f1_buy_delta", "expectancy_net", "n_trades"),
+            lambda p: ~p["eligible"] | _deserves(p, least_trades),
+        ),
+    ]
+    return plain_schema("points", {name: types[name] for name in POINT_COLUMNS}, rules)
+
+
+def daily_schema(ptes: Sequence[str]) -> pa.DataFrameSchema:
+    """Net daily returns, a column per point, best first; whole UTC days one after the other.
+
+    Args:
+        ptes: The points, best first.
+    """
+    rules = [
+        finite(ptes),
+        RowRule("nobody loses more than everything", tuple(ptes), lambda r: r[list(ptes)] > -1.0),
+        RowRule("days must be whole UTC days, one after the other", (), _days_follow),
+    ]
+    return plain_schema("daily returns", dict.fromkeys(ptes, "float64"), rules)
+
+
+def records_schema() -> pa.DataFrameSchema:
+    """The records of an evaluation; each one's own schema is checked where it is read."""
+    types = {
+        **{"pte": "object", "rank": "int64", "leading": "bool"},
+        **dict.fromkeys(("f1_buy", "baseline_f1_buy"), "float64"),
+        **dict.fromkeys(("n_trades", "trials"), "int64"),
+    }
+    rules = [
+        RowRule("there must be a record", (), lambda r: len(r) > 0),
+        RowRule("a candidate stands once", ("pte",), lambda r: ~r["pte"].duplicated()),
+        RowRule("records must stand by rank", ("rank",), lambda r: r["rank"] > r["rank"].shift(fill_value=0)),
+        within("f1_buy", 0.0, 1.0),
+        within("baseline_f1_buy", 0.0, 1.0),
+        RowRule("trials must count every candidate", ("trials",), lambda r: r["trials"] >= len(r)),
+    ]
+    return plain_schema("records", types, rules)
 
 
 def audit_schema() -> pa.DataFrameSchema:
@@ -320,6 +425,28 @@ def probes_schema() -> pa.DataFrameSchema:
         finite(("limit",)),
     ]
     return plain_schema("probes", types, rules)
+
+
+def registration_schema() -> pa.DataFrameSchema:
+    """Which model the registry holds of an evaluation's leading candidate, and in which state."""
+    texts = ("crypto", "pte", "market", "state", "model_sha256")
+    types = dict.fromkeys(texts, "object") | dict.fromkeys(("number", "epoch"), "int64")
+    rules = [
+        one_of("market", ("binance", "simulated")),
+        one_of("state", [str(state) for state in ModelState]),
+        RowRule("numbers and epochs must count from 1", ("number", "epoch"), lambda r: r[["number", "epoch"]] >= 1),
+        RowRule(
+            "what was simulated must not be champion",
+            ("market", "state"),
+            lambda r: ~((r["market"] == SIMULATED) & r["state"].isin(list(TRADING))),
+        ),
+        RowRule(
+            "model_sha256 must be a checksum",
+            ("model_sha256",),
+            lambda r: r["model_sha256"].str.fullmatch("[0-9a-f]{64}"),
+        ),
+    ]
+    return record_schema("registration", types, rules)
 
 
 _LABEL_TYPES = {
@@ -400,6 +527,35 @@ def _slices_follow(targets: pd.DataFrame) -> Any:
     return order >= order.cummax()
 
 
+def _beside_always_buy(points: pd.DataFrame) -> Any:
+    rate, baseline = points["buy_rate"], points["baseline_f1_buy"]
+    is_baseline = (baseline - 2.0 * rate / (1.0 + rate)).abs() <= SCORE_TOLERANCE
+    is_delta = (points["f1_buy"] - baseline - points["f1_buy_delta"]).abs() <= SCORE_TOLERANCE
+    undefined = points[["buy_rate", "f1_buy", "baseline_f1_buy", "f1_buy_delta"]].isna()
+    return (is_baseline & is_delta) | undefined.all(axis=1)
+
+
+def _exits_add_up(points: pd.DataFrame) -> Any:
+    shares = points[["tp_pct", "sl_pct", "timeout_pct"]]
+    added = (shares.sum(axis=1) - 1.0).abs() <= SHARE_TOLERANCE
+    return added.where(points["n_trades"] > 0, shares.isna().all(axis=1))
+
+
+def _reason_fits_eligible(points: pd.DataFrame) -> Any:
+    return points["eligible"] == (points["reason"] == "")
+
+
+def _deserves(points: pd.DataFrame, least_trades: int) -> Any:
+    enough = points["n_trades"] >= least_trades
+    return (points["f1_buy_delta"] > 0.0) & (points["expectancy_net"] > 0.0) & enough
+
+
+def _days_follow(returns: pd.DataFrame) -> Any:
+    days = returns.index.to_series()
+    apart = days.diff().eq(pd.Timedelta(days=1)) | (np.arange(len(days)) == 0)
+    return apart & (days == days.dt.floor("D"))
+
+
 def _anchor_fits_kind(audit: pd.DataFrame) -> Any:
     return audit["s22a1_anchor_available"] == (audit["kind"] == "complete")
 
@@ -477,6 +633,71 @@ def _probes(subject: Subject) -> pd.DataFrame:
     return pd.DataFrame(probes, columns=names).astype({"passed": "bool", "value": "float64", "limit": "float64"})
 
 
+def _levels(subject: Subject) -> list[float]:
+    return [float(text) for text in subject.manifest.provenance.settings["CVN_COST_LEVELS"].split(",")]
+
+
+def _traded(subject: Subject) -> dict[str, Any]:
+    """Everything of a version that was backtested, by what messages call it."""
+    value = subject.value
+    return {str(each.pte): each for each in value} if isinstance(value, tuple) else {"": value.traded}
+
+
+def _backtests(subject: Subject) -> dict[str, Any]:
+    """The backtests and those of always-BUY, by what messages call them."""
+    return {
+        f"{place} {name}".strip(): backtest
+        for place, each in _traded(subject).items()
+        for name, backtest in (("model", each.compared.backtest), ("always BUY", each.compared.always_buy))
+    }
+
+
+def _trades(subject: Subject) -> dict[str, pd.DataFrame]:
+    return {name: backtest.trades for name, backtest in _backtests(subject).items()}
+
+
+def _equities(subject: Subject) -> dict[str, pd.DataFrame]:
+    return {
+        name: backtest.equity.assign(in_position=backtest.in_position) for name, backtest in _backtests(subject).items()
+    }
+
+
+def _held(subject: Subject) -> dict[str, pd.DataFrame]:
+    return {place: each.compared.buy_and_hold for place, each in _traded(subject).items()}
+
+
+def _planned(number: str, owner: Any, each: Any) -> dict[str, Any]:
+    moments = dict(zip(SLICES, each.plan.starts, strict=True))
+    thresholds = {name: float(getattr(each, name)) for name in ("threshold", "trade_threshold")}
+    facts = {"train_rows": int(each.rows["train"]), **thresholds}
+    return {"pte": str(owner.pte), number: each.plan.number, **moments, "end": each.plan.end, **facts}
+
+
+def _plan_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows).astype(dict.fromkeys((*SLICES, "end"), INDEX_DTYPE))
+
+
+def _folds(subject: Subject) -> pd.DataFrame:
+    return _plan_table([_planned("fold", each, fold) for each in subject.value for fold in each.folds])
+
+
+def _steps(subject: Subject) -> pd.DataFrame:
+    return _plan_table([_planned("step", each, step) for each in subject.value for step in each.steps])
+
+
+def _fold_predictions(subject: Subject) -> dict[str, pd.DataFrame]:
+    return {f"{each.pte} fold {fold.plan.number}": fold.predictions for each in subject.value for fold in each.folds}
+
+
+def _step_predictions(subject: Subject) -> dict[str, pd.DataFrame]:
+    return {str(each.pte): each.predictions for each in subject.value}
+
+
+def _records(subject: Subject) -> pd.DataFrame:
+    names = ("pte", "rank", "leading", "f1_buy", "baseline_f1_buy", "n_trades", "trials")
+    return pd.DataFrame([{name: getattr(record, name) for name in names} for record in subject.value.records])
+
+
 _CANDLE_PARTS = (
     Part("candles", lambda s: s.value.candles, lambda s: candles_schema(interval_of(s))),
     Part("months", _months, lambda _: months_schema()),
@@ -519,6 +740,12 @@ SCHEMAS: Mapping[str, tuple[Part, ...]] = {
         Part("facts", lambda s: pd.DataFrame([s.value.calibration.describe()]), lambda _: calibration_schema()),
         Part("rows", lambda s: s.value.rows, lambda s: calibrated_schema(binary=is_binary(s))),
     ),
+    "backtest": (
+        Part("trades", _trades, lambda s: trades_schema(_levels(s))),
+        Part("equity", _equities, lambda s: equity_schema(_levels(s))),
+        Part("buy and hold", _held, lambda s: equity_schema(_levels(s), held=True)),
+        Part("plots", _plots, lambda _: plots_schema(BACKTEST_PLOTS)),
+    ),
     "test_report": (
         Part("numbers", _report, lambda _: report_schema()),
         Part("predictions", lambda s: s.value.predictions, lambda s: predictions_schema(binary=is_binary(s))),
@@ -528,6 +755,38 @@ SCHEMAS: Mapping[str, tuple[Part, ...]] = {
         Part("facts", _audit_facts, lambda _: audit_schema()),
         Part("probes", _probes, lambda _: probes_schema()),
     ),
+    "screening_matrix": (
+        Part(
+            "points",
+            lambda s: s.table("points.parquet"),
+            lambda s: points_schema(s.value.screening.least_trades),
+        ),
+        Part(
+            "daily returns",
+            lambda s: s.table("returns.parquet"),
+            lambda s: daily_schema(list(s.table("points.parquet")["pte"])),
+        ),
+        Part("plots", _plots, lambda _: plots_schema(SCREENING_PLOTS)),
+    ),
+    "walk_forward": (
+        Part("folds", _folds, lambda _: folds_schema("fold")),
+        Part("predictions", _fold_predictions, lambda s: test_predictions_schema(binary=is_binary(s))),
+        Part("trades", _trades, lambda s: trades_schema(_levels(s))),
+        Part("equity", _equities, lambda s: equity_schema(_levels(s))),
+        Part("buy and hold", _held, lambda s: equity_schema(_levels(s), held=True)),
+    ),
+    "rolling_backtest": (
+        Part("steps", _steps, lambda _: folds_schema("step")),
+        Part("predictions", _step_predictions, lambda s: test_predictions_schema(binary=is_binary(s))),
+        Part("trades", _trades, lambda s: trades_schema(_levels(s))),
+        Part("equity", _equities, lambda s: equity_schema(_levels(s))),
+        Part("buy and hold", _held, lambda s: equity_schema(_levels(s), held=True)),
+    ),
+    "evaluation": (
+        Part("records", _records, lambda _: records_schema()),
+        Part("plots", _plots, lambda _: plots_schema(EVALUATION_PLOTS)),
+    ),
+    "challenger": (Part("registration", lambda s: pd.DataFrame([asdict(s.value)]), lambda _: registration_schema()),),
 }
 """Every asset's tables and what must hold of them."""
 

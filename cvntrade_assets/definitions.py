@@ -8,10 +8,14 @@ import dagster as dg
 
 from asset_checks.contracts import BLOCKING_CHECKS, CHECKS
 from asset_checks.guardrails import preflight_checks
+from asset_checks.registry import registry_check
 from asset_checks.rollout import rollout_gates
 from asset_checks.runtime import runtime_check
+from cvntrade_assets.assets.backtest import backtest
 from cvntrade_assets.assets.calibration import calibration
 from cvntrade_assets.assets.candles import backtest_candles, candles
+from cvntrade_assets.assets.challenger import challenger
+from cvntrade_assets.assets.evaluation import evaluation
 from cvntrade_assets.assets.feature_selection import feature_selection
 from cvntrade_assets.assets.features import features
 from cvntrade_assets.assets.guardrail_report import guardrail_report
@@ -19,10 +23,14 @@ from cvntrade_assets.assets.hyperparameters import hyperparameters
 from cvntrade_assets.assets.label_pipeline import label_pipeline
 from cvntrade_assets.assets.labels import labels
 from cvntrade_assets.assets.model import model
+from cvntrade_assets.assets.model_health import model_health
+from cvntrade_assets.assets.rolling_backtest import rolling_backtest
 from cvntrade_assets.assets.rollout import rollout
+from cvntrade_assets.assets.screening_matrix import screening_matrix
 from cvntrade_assets.assets.test_report import test_report
 from cvntrade_assets.assets.training_set import training_set
 from cvntrade_assets.assets.validation_audit import validation_audit
+from cvntrade_assets.assets.walk_forward import walk_forward
 from cvntrade_assets.automation.jobs import JOBS
 from cvntrade_assets.automation.production_smoke import production_smoke_job
 from cvntrade_assets.automation.schedules import SCHEDULES
@@ -43,8 +51,15 @@ ASSETS = (
     hyperparameters,
     model,
     calibration,
+    backtest,
     test_report,
     validation_audit,
+    screening_matrix,
+    walk_forward,
+    rolling_backtest,
+    evaluation,
+    challenger,
+    model_health,
     rollout,
     guardrail_report,
 )
@@ -86,7 +101,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=(*CHECKS, preflight_checks(USED_KEYS), rollout_gates, runtime_check),
+        asset_checks=(*CHECKS, preflight_checks(USED_KEYS), rollout_gates, registry_check, runtime_check),
         jobs=(*JOBS, production_smoke_job(defs_on)),
         schedules=SCHEDULES,
         sensors=SENSORS,

@@ -86,15 +86,18 @@ class Graph:
 
         Args:
             crypto: The partition.
-            selection: Dagster's selection syntax (`"model+"`) or asset names; None for the whole chain.
+            selection: Dagster's selection syntax (`"model+"`) or asset names, also of what is built on demand; None for
+                the whole chain.
             settings: Laid over `run_settings`.
             tags: Of the Dagster run.
             variants: Factor to variant.
         """
-        job = self.defs.resolve_job_def("candles_to_report")
+        chain = self.defs.resolve_job_def("candles_to_report")
         graph = self.defs.resolve_asset_graph()
-        chosen = job.asset_layer.executable_asset_keys if selection is None else _selection(selection).resolve(graph)
+        chosen = chain.asset_layer.executable_asset_keys if selection is None else _selection(selection).resolve(graph)
         keys = sorted(chosen)
+        on_demand = not chosen <= chain.asset_layer.executable_asset_keys
+        job = self.defs.resolve_implicit_global_asset_job_def() if on_demand else chain
         config = {"settings": {**self.run_settings, **(settings or {})}, "variants": dict(variants or {})}
         # In production a server decides where MLflow's files go; without one they would go to the working folder.
         with mock.patch.dict(os.environ, {"_MLFLOW_SERVER_ARTIFACT_ROOT": str(self.folder / "mlflow")}):

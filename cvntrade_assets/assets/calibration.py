@@ -1,4 +1,4 @@
-"""Calibration: from scores to probabilities, and the threshold at which BUY is said."""
+"""Calibration: from scores to probabilities, and the thresholds at which BUY is said and a candle traded."""
 
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
 
 @stage(
-    settings=("CVN_CALIBRATION", "CVN_THRESHOLD_METHOD", "CVN_FEE_BPS", "CVN_SLIPPAGE_BPS", "CVN_SEED"),
-    code_version="1",
+    settings=(
+        *("CVN_CALIBRATION", "CVN_THRESHOLD_METHOD", "CVN_TRADE_THRESHOLD_METHOD"),
+        *("CVN_FEE_BPS", "CVN_SLIPPAGE_BPS", "CVN_SEED"),
+    ),
+    code_version="2",
     group="learning",
     owner="ml-owner",
     kinds={"scikitlearn"},
 )
 def calibration(stage: Stage, training_set: Artifact["TrainingSet"], model: Artifact[StoredModel]) -> Made:
-    """The calibrator and the threshold, both from the calibration slice and its hard labels, then frozen."""
-    from cvntrade_assets.learning.calibration import apply_calibration, calibrate
+    """The calibrator and the thresholds, all from the calibration slice and its hard labels, then frozen."""
+    from cvntrade_assets.learning.calibration import apply_calibration, calibrate, in_words
     from cvntrade_assets.learning.training import score_buy
 
     settings, trained = stage.settings, model.load().model
@@ -35,10 +38,12 @@ def calibration(stage: Stage, training_set: Artifact["TrainingSet"], model: Arti
         rows.targets["return"],
         method=settings.choice("CVN_CALIBRATION"),
         threshold_method=settings.choice("CVN_THRESHOLD_METHOD"),
-        cost=settings.number("CVN_FEE_BPS", "CVN_SLIPPAGE_BPS") / 10_000,
+        trade_threshold_method=settings.choice("CVN_TRADE_THRESHOLD_METHOD"),
+        cost=settings.costs.round_trip,
         seed=settings.whole("CVN_SEED"),
     )
     probability = apply_calibration(fitted, scores)
+    said, traded = (float(np.mean(probability >= each)) for each in (fitted.threshold, fitted.trade_threshold))
     used = rows.targets[["label"]].assign(target=targets, score=scores, probability=probability)
     summary = {
         **span_summary(rows.features.index),
@@ -46,7 +51,11 @@ def calibration(stage: Stage, training_set: Artifact["TrainingSet"], model: Arti
         "threshold": fitted.threshold,
         "threshold_method": fitted.threshold_method,
         "base_rate": fitted.base_rate,
-        "predicted_buy_rate": float(np.mean(probability >= fitted.threshold)),
+        "predicted_buy_rate": said,
+        "trade_threshold": fitted.trade_threshold,
+        "trade_threshold_method": fitted.trade_threshold_method,
+        "trade_rate": traded,
+        "in_words": f"{in_words(fitted.threshold, said)}; {in_words(fitted.trade_threshold, traded, 'trades')}",
         "notes": list(fitted.notes),
     }
     return Made(StoredCalibration(fitted, used), summary)

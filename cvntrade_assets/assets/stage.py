@@ -4,10 +4,11 @@ A stage is a function of its inputs and of the run's settings. Its version is kn
 rerun finds the version in the store and reuses it without loading anything.
 """
 
+import hashlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,7 @@ import pandas as pd
 from cvntrade_assets.operations.fitness import unfit_reasons
 from cvntrade_assets.operations.guardrails import PREFLIGHT
 from cvntrade_assets.operations.preflight import judge_stored, refusal_told
-from cvntrade_assets.operations.provenance import FORCE_TAG, FORCED, Provenance
+from cvntrade_assets.operations.provenance import CONTENT, FORCE_TAG, FORCED, Provenance
 from cvntrade_assets.operations.rollout import ROLLOUT_TAG, RolloutStage, read_tag
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
@@ -50,13 +51,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage's function may use besides its inputs."""
+    """What a stage's function may use besides its inputs; `beside` is what the stage's `beside` read."""
 
     context: dg.AssetExecutionContext
     asset: str
     crypto: str
     settings: Settings
     inputs: Mapping[str, Artifact[Any]] = field(default_factory=dict)
+    beside: Any = None
 
     def heartbeat(self, message: str) -> None:
         """Say in the event log that a long stage goes on, and where it is."""
@@ -89,6 +91,8 @@ def stage(
     show: Callable[[Any, Summary, Stage], Mapping[str, Any]] | None = None,
     record: Callable[[Summary, Stage], None] | None = None,
     on_demand: bool = False,
+    may_be_older: tuple[str, ...] = (),
+    beside: Callable[["Stage"], Any] | None = None,
 ) -> Callable[[Callable[..., Made]], dg.AssetsDefinition]:
     """Turn `function(stage, **inputs) -> Made` into a partitioned asset named after it.
 
@@ -100,8 +104,12 @@ def stage(
         kinds: Tags that the UI draws.
         source: The function reads the outside world: it always runs, and its `content` decides the version.
         show: Metadata for the UI that is drawn from the value (plots), on fresh and on reused versions alike.
-        on_demand: The chain leaves it out: it runs when it is asked for by name.
         record: Called with everything the asset says of itself once its version stands in the store, fresh or reused.
+        on_demand: The chain leaves it out: it runs when it is asked for by name.
+        may_be_older: Inputs that may have been built from another version of an input beside them; a check on the
+            result says whether that was right.
+        beside: Reads what the function needs beside its inputs, e.g. of the record; the function finds it in
+            `stage.beside`, and a hash of its `repr` is part of the version.
     """
 
     def decorate(function: Callable[..., Made]) -> dg.AssetsDefinition:
@@ -120,6 +128,7 @@ def stage(
             metadata={
                 "settings": list(settings),
                 "source": source,
+                "may_be_older": list(may_be_older),
                 **({ON_DEMAND: True} if on_demand else {}),
             },
             required_resource_keys=set(RESOURCES),
@@ -128,7 +137,8 @@ def stage(
         )
         def compute(context: dg.AssetExecutionContext, **loaded: Artifact[Any]) -> Iterator[dg.MaterializeResult[Any]]:
             here = Stage(context, name, context.partition_key, context.resources.run_settings, loaded)
-            result = _run(here, function, _Plan(settings, code_version, source, show))
+            here = here if beside is None else replace(here, beside=beside(here))
+            result = _run(here, function, _Plan(settings, code_version, source, show, may_be_older))
             yield result
             if record is not None:
                 # Dagster has stored what was yielded: nothing is recorded of a version that does not exist.
@@ -145,11 +155,12 @@ class _Plan:
     code_version: str
     source: bool
     show: Callable[[Any, Summary, Stage], Mapping[str, Any]] | None
+    may_be_older: tuple[str, ...]
 
 
 def _run(here: Stage, function: Callable[..., Made], plan: _Plan) -> dg.MaterializeResult[Any]:
     started = time.perf_counter()
-    _refuse_unfit_inputs(here)
+    _refuse_unfit_inputs(here, plan.may_be_older)
     _refuse_blocked_training(here)
     made = function(here, **here.inputs) if plan.source else None
     provenance = _provenance(here, plan, made)
@@ -167,7 +178,7 @@ def _run(here: Stage, function: Callable[..., Made], plan: _Plan) -> dg.Material
     return _result(here, plan, draft, draft.summary, lambda: made.value, False, seconds)
 
 
-def _refuse_unfit_inputs(here: Stage) -> None:
+def _refuse_unfit_inputs(here: Stage, may_be_older: tuple[str, ...]) -> None:
     """Refuse inputs that passed their checks and yet do not belong together, or not to this run.
 
     Raises:
@@ -175,7 +186,7 @@ def _refuse_unfit_inputs(here: Stage) -> None:
     """
     provenances = {name: artifact.manifest.provenance for name, artifact in here.inputs.items()}
     versions = {name: artifact.version for name, artifact in here.inputs.items()}
-    reasons = unfit_reasons(provenances, versions, here.settings)
+    reasons = unfit_reasons(provenances, versions, here.settings, may_be_older)
     if reasons:
         raise dg.Failure(
             f"{here.asset} of {here.crypto} refuses its inputs: {'; '.join(reasons)}. Build what is upstream in this "
@@ -241,7 +252,9 @@ def _provenance(here: Stage, plan: _Plan, made: Made | None) -> Provenance:
     own = here.settings.used(plan.settings)
     inputs = {name: artifact.version for name, artifact in here.inputs.items()}
     if made is not None and made.content is not None:
-        inputs["content"] = made.content
+        inputs[CONTENT] = made.content
+    if here.beside is not None:
+        inputs[CONTENT] = hashlib.sha256(repr(here.beside).encode()).hexdigest()[:20]
     if here.context.run.tags.get(FORCE_TAG) == "true":
         inputs[FORCED] = here.context.run_id
     upstream = [artifact.manifest.provenance for artifact in here.inputs.values()]

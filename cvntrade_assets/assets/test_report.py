@@ -12,6 +12,7 @@ from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.market.candles import timeframe_delta
 from resources.artifacts import Artifact
 from resources.codecs import StoredCalibration, StoredModel, StoredReport
+from resources.evaluation_codecs import StoredBacktest
 from resources.guardrail_log import session_of
 from resources.results import ResultOf, record_result
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.training_set import TrainingSet
 
 # The square ones side by side, the wide one beneath.
-_PLOT_ROWS = (("reliability_diagram", "precision_recall_curve"), ("label_timeline",))
+_PLOT_ROWS = (("reliability_diagram", "precision_recall_curve"), ("equity",), ("label_timeline",))
+# What the backtest's own page shows in full.
+_TRADED = ("n_trades", "sortino", "sortino_low", "sortino_high", "sharpe", "expectancy_net", "max_drawdown")
+_BESIDE = ("total_return", "always_buy_total_return", "buy_and_hold_total_return", "covered")
 
 
 def show_report(stored: StoredReport, summary: Summary, stage: Stage) -> Mapping[str, Any]:
@@ -64,13 +68,14 @@ def test_report(
     labels: Artifact[pd.DataFrame],
     model: Artifact[StoredModel],
     calibration: Artifact[StoredCalibration],
+    backtest: Artifact[StoredBacktest],
 ) -> Made:
-    """F1 of BUY beside always-BUY, PR-AUC beside the buy rate, and how honest the probabilities are.
+    """F1 of BUY beside always-BUY, PR-AUC beside the buy rate, how honest the probabilities are, and what they earn.
 
     The test slice is the last one in time. Nothing was fitted, tuned or chosen on it. Real markets give little: a
     result far above the baseline is a leak until shown otherwise.
     """
-    from cvntrade_assets.learning.calibration import apply_calibration
+    from cvntrade_assets.learning.calibration import apply_calibration, in_words
     from cvntrade_assets.learning.report import report_test_slice
     from cvntrade_assets.learning.scores import block_length
     from cvntrade_assets.learning.training import score_buy
@@ -86,15 +91,25 @@ def test_report(
     predictions = rows.targets[["label", "return"]].assign(score=scores, probability=probability)
     predictions["predicted"] = probability >= frozen.threshold
     plots = _plots(stage, predictions, labels.load(), whole, model.market)
-    stored = StoredReport(report, predictions, plots)
-    run = _track(stage, stored, model, calibration)
-    return Made(stored, {**_summary(report, rows.targets), "mlflow_run": run})
+    stored = StoredReport(report, predictions, {**plots, "equity": backtest.load().plots["equity"]})
+    traded = _traded(backtest)
+    run = _track(stage, stored, traded, model, calibration)
+    trades = in_words(frozen.trade_threshold, float((probability >= frozen.trade_threshold).mean()), "trades")
+    words = {"in_words": f"{report.in_words}; {trades}"}
+    return Made(stored, {**words, **_summary(report, rows.targets, traded), "mlflow_run": run})
 
 
-def _summary(report: "TestReport", targets: pd.DataFrame) -> dict[str, Any]:
-    defined = {name: value for name, value in asdict(report).items() if value is not None}
+def _traded(backtest: Artifact[StoredBacktest]) -> dict[str, float | None]:
+    """What the test slice's trades came to; None where it is undefined."""
+    summary = backtest.manifest.summary
+    return {name: summary.get(name) for name in (*_TRADED, *_BESIDE)}
+
+
+def _summary(report: "TestReport", targets: pd.DataFrame, traded: Mapping[str, float | None]) -> dict[str, Any]:
+    numbers = {**asdict(report), **traded}
+    defined = {name: value for name, value in numbers.items() if value is not None}
     span = {"from": targets.index[0].isoformat(), "to": targets.index[-1].isoformat()}
-    return {**span, **defined, "undefined": list(report.undefined())}
+    return {**span, **defined, "undefined": [name for name in numbers if name not in defined]}
 
 
 def _plots(
@@ -112,7 +127,11 @@ def _plots(
 
 
 def _track(
-    stage: Stage, stored: StoredReport, model: Artifact[StoredModel], calibration: Artifact[StoredCalibration]
+    stage: Stage,
+    stored: StoredReport,
+    traded: Mapping[str, float | None],
+    model: Artifact[StoredModel],
+    calibration: Artifact[StoredCalibration],
 ) -> str:
     """Log parameters, metrics, model and plots to MLflow; returns the run's place there."""
     lineage = {**model.manifest.provenance.lineage, **calibration.manifest.provenance.lineage}
@@ -130,7 +149,8 @@ def _track(
         "model/model.ubj": (model.folder / "model.ubj").read_bytes(),
         "model/model.json": (model.folder / "model.json").read_bytes(),
     }
-    run = stage.resources.tracking.log(params, stored.report.as_metrics(), tags, files)
+    metrics = stored.report.as_metrics() | {name: float(value) for name, value in traded.items() if value is not None}
+    run = stage.resources.tracking.log(params, metrics, tags, files)
     return str(run)
 
 

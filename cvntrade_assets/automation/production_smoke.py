@@ -97,7 +97,7 @@ class Trial:
     proves: tuple[str, str, object]
 
 
-_CALIBRATED = ("calibration", "test_report")
+_CALIBRATED = ("calibration", "backtest", "test_report")
 
 
 def _calibration(method: str) -> Trial:

@@ -3,6 +3,8 @@
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.automation.model_mirror import mirror_models_schedule
+from cvntrade_assets.automation.pipeline_schedules import PIPELINE_SCHEDULES
 from cvntrade_assets.settings import Settings
 from resources.event_log import purge_events
 
@@ -37,4 +39,4 @@ daily_guardrail_report = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-SCHEDULES = (nightly_retention, daily_guardrail_report)
+SCHEDULES = (nightly_retention, daily_guardrail_report, mirror_models_schedule, *PIPELINE_SCHEDULES)

@@ -1,8 +1,7 @@
 """Every rule of the contracts against data that must fail it, with the message an operator reads."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost as xgb
+from evaluation_cases import ABOUT_THE_WHOLE as ABOUT_THE_WHOLE_EVALUATION
+from evaluation_cases import NO_ROW_TO_BLAME as NO_ROW_TO_BLAME_OF_EVALUATIONS
 from services import Graph, make_graph
+from tampering import CASES, Case, Tampered, breaks, with_cell, with_value
 
 from asset_checks.breach import SHOWN_OFFENDERS
 from asset_checks.contract import Subject, verdict
@@ -21,60 +23,30 @@ from cvntrade_assets.learning.report import TestReport
 from cvntrade_assets.market.history import MonthRecord
 from cvntrade_assets.operations.audit_verdict import InconclusiveAudit, SkippedAudit
 from cvntrade_assets.settings import HYPERPARAMETERS
+from cvntrade_assets.trading.pte import PTE
 from resources.artifacts import ArtifactError
+from resources.codecs import StoredScreening
 from resources.gate import Gate
 
 CRYPTO = "BTCUSDC"
+# Six points that are screened, and two whose target is nearer than their stop.
+SMALL_GRID = {
+    "CVN_SCREENING_HORIZONS": "H2,H6",
+    "CVN_SCREENING_SL_RANGE": "1.0,2.0",
+    "CVN_SCREENING_TP_RANGE": "1.5,3.0",
+}
+# As short as an evaluation can be: two folds, two steps.
+SHORT = {"CVN_DEFAULT_N_FOLDS": "2", "CVN_ROLLING_STEP_DAYS": "1"}
+EVALUATED = ("screening_matrix", "walk_forward", "rolling_backtest", "evaluation", "challenger")
 HALF_HOUR = pd.Timedelta("30min")
 RULES = {(contract.asset, rule.name): rule for contract in CONTRACTS for rule in contract.rules}
 
 
-@dataclass(frozen=True)
-class Tampered:
-    """A value that must fail a rule.
-
-    Attributes:
-        value: What is published in place of the real value.
-        message: What the rule must answer, word for word.
-        provenance: Fields of the provenance to replace.
-        summary: Entries of the manifest's summary to replace.
-    """
-
-    value: Any
-    message: str
-    provenance: dict[str, Any] | None = None
-    summary: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """A way to break one rule of one asset."""
-
-    asset: str
-    rule: str
-    tamper: Callable[..., Tampered]
-
-    def __str__(self) -> str:
-        return f"{self.asset}-{self.rule}-{self.tamper.__name__}"
-
-
-CASES: list[Case] = []
-
-
-def breaks(asset: str, rule: str) -> Callable[[Callable[..., Tampered]], Callable[..., Tampered]]:
-    """Register a function from an asset's Subject to data that must fail the rule."""
-
-    def register(tamper: Callable[..., Tampered]) -> Callable[..., Tampered]:
-        CASES.append(Case(asset, rule, tamper))
-        return tamper
-
-    return register
-
-
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str, mlflow_store: Any) -> Graph:
-    built = make_graph(tmp_path_factory.mktemp("chain"), warehouse_url, mlflow_store=mlflow_store)
+    built = make_graph(tmp_path_factory.mktemp("chain"), warehouse_url, SMALL_GRID | SHORT, mlflow_store=mlflow_store)
     assert built.run(CRYPTO).success
+    assert built.run(CRYPTO, EVALUATED).success
     audited = built.defs.resolve_job_def("audit_validation").execute_in_process(
         instance=built.instance,
         partition_key=CRYPTO,
@@ -96,18 +68,6 @@ def publish(chain: Graph, asset: str, tampered: Tampered, name: str) -> Subject:
     summary = {**manifest.summary, **(tampered.summary or {})}
     artifact = chain.store.publish(asset, CRYPTO, provenance, tampered.value, summary, "tampering")
     return Subject(artifact, chain.store)
-
-
-def with_cell(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
-    changed = frame.copy()
-    changed.iloc[row, changed.columns.get_loc(column)] = value
-    return changed
-
-
-def with_value(series: pd.Series, row: int, value: object) -> pd.Series:
-    changed = series.copy()
-    changed.iloc[row] = value
-    return changed
 
 
 # candles, and backtest_candles, which keep the same rules
@@ -877,7 +837,7 @@ def _reported_otherwise(name: str) -> None:
 
 
 for _name in [field.name for field in fields(TestReport)]:
-    if _name not in ("threshold", "pr_auc_lift_low", "pr_auc_lift_high", "pr_auc_chance"):
+    if _name not in ("threshold", "pr_auc_chance") and not _name.endswith(("_low", "_high")):
         _reported_otherwise(_name)
 
 
@@ -936,7 +896,7 @@ def plot_that_is_no_picture(subject: Subject) -> Tampered:
     return Tampered(
         replace(subject.value, plots=plots),
         "the plots break their schema:\n- a plot must be a PNG: "
-        "1 of 3 rows break this, first 0 (plot label_timeline, png False)",
+        "1 of 4 rows break this, first 1 (plot label_timeline, png False)",
     )
 
 
@@ -958,6 +918,18 @@ def lift_too_good_to_be_true(subject: Subject) -> Tampered:
         replace(subject.value, report=replace(subject.value.report, pr_auc_lift=0.3)),
         "PR-AUC is 0.300 above the buy rate; honest work on real candles found at most 0.06: look for a leak",
         provenance={"market": "binance"},
+    )
+
+
+# challenger
+
+
+@breaks("challenger", "schema")
+def simulated_champion(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, market="simulated", state="champion"),
+        "the registration break their schema:\n- what was simulated must not be champion: 1 of 1 rows break this, "
+        "first 0 (market simulated, state champion)",
     )
 
 
@@ -1019,14 +991,113 @@ def audit_without_one_of_the_probes(subject: Subject) -> Tampered:
     )
 
 
+# screening_matrix
+
+
+def rescreened(subject: Subject, **changes: Any) -> StoredScreening:
+    return replace(subject.value, screening=replace(subject.value.screening, **changes))
+
+
+@breaks("screening_matrix", "schema")
+def rank_that_does_not_count(subject: Subject) -> Tampered:
+    points = with_cell(subject.value.screening.points, 1, "rank", 7)
+    return Tampered(
+        rescreened(subject, points=points),
+        "the points break their schema:\n- ranks must count from 1: 1 of 6 rows break this, first 1 (rank 7)",
+    )
+
+
+@breaks("screening_matrix", "schema")
+def day_that_is_missing(subject: Subject) -> Tampered:
+    returns = subject.value.screening.returns
+    return Tampered(
+        rescreened(subject, returns=returns.drop(returns.index[1])),
+        "the daily returns break their schema:\n- days must be whole UTC days, one after the other: "
+        f"1 of {len(returns) - 1} rows break this, first {returns.index[2]}",
+    )
+
+
+@breaks("screening_matrix", "schema")
+def heat_map_that_is_no_picture(subject: Subject) -> Tampered:
+    return Tampered(
+        replace(subject.value, plots={"screening_heat_map": b"not drawn"}),
+        "the plots break their schema:\n- a plot must be a PNG: "
+        "1 of 1 rows break this, first 0 (plot screening_heat_map, png False)",
+    )
+
+
+@breaks("screening_matrix", "whole_grid")
+def point_that_was_not_screened(subject: Subject) -> Tampered:
+    screening = subject.value.screening
+    fewer = screening.points.iloc[:-1]
+    return Tampered(
+        rescreened(subject, points=fewer, returns=screening.returns[list(fewer["pte"])]),
+        "5 points were screened, the grid has 6",
+    )
+
+
+@breaks("screening_matrix", "whole_grid")
+def point_that_nobody_asked_for(subject: Subject) -> Tampered:
+    points = with_cell(subject.value.screening.points, 2, "pte", "H3_SL1.0_TP3.0")
+    return Tampered(rescreened(subject, points=points), "6 points were screened, the grid has 6")
+
+
+@breaks("screening_matrix", "whole_grid")
+def point_left_out_unsaid(subject: Subject) -> Tampered:
+    return Tampered(rescreened(subject, left_out=()), "0 points are said to be left out, expected 2")
+
+
+@breaks("screening_matrix", "whole_grid")
+def point_under_anothers_name(subject: Subject) -> Tampered:
+    points = subject.value.screening.points
+    mistaken = with_cell(points, 3, "stop_loss", 2.5)
+    return Tampered(
+        rescreened(subject, points=mistaken),
+        f"1 rows, the first at {points['pte'][3]} has other numbers than its name says",
+    )
+
+
+@breaks("screening_matrix", "best_first")
+def point_better_than_its_rank(subject: Subject) -> Tampered:
+    points = subject.value.screening.points
+    better = with_cell(points, 5, "sharpe", float(points["sharpe"].max()) + 1.0)
+    return Tampered(
+        rescreened(subject, points=better),
+        f"6 rows, the first at {points['pte'][0]} stand elsewhere than their net Sharpe ratio puts them",
+    )
+
+
+@breaks("screening_matrix", "candidates")
+def candidate_that_is_not_the_best(subject: Subject) -> Tampered:
+    screening = subject.value.screening
+    worst = PTE.parse(screening.points["pte"].iloc[-1])
+    expected = ", ".join(str(pte) for pte in screening.candidates)
+    return Tampered(rescreened(subject, candidates=(worst,)), f"the candidates are {worst}, expected {expected}")
+
+
+@breaks("screening_matrix", "before_tests")
+def day_of_the_first_test_period(subject: Subject) -> Tampered:
+    returns = subject.value.screening.returns
+    end = pd.Timestamp(subject.manifest.summary["selection_to"])
+    later = returns.set_axis(returns.index + (end.ceil("D") - returns.index[-1]))
+    late = later.index[later.index + pd.Timedelta(days=1) > end]
+    return Tampered(
+        rescreened(subject, returns=later),
+        f"{len(late)} rows, the first at {late[0]} lie outside the selection slice",
+    )
+
+
 # Rules about a version as a whole, and the cases in which a rule about rows has none to blame.
 ABOUT_THE_WHOLE = {
+    *ABOUT_THE_WHOLE_EVALUATION,
     ("feature_selection", "known_names"),
     ("label_pipeline", "types_preserved"),
     ("calibration", "monotone"),
     ("test_report", "believable"),
 }
 NO_ROW_TO_BLAME = {
+    *NO_ROW_TO_BLAME_OF_EVALUATIONS,
+    "screening_matrix-whole_grid-point_left_out_unsaid",
     "label_pipeline-rows_match-label_without_features",
     "test_report-beside_baseline-threshold_chosen_on_the_test_slice",
     "validation_audit-certified-anchor_that_did_not_hold",
@@ -1036,7 +1107,8 @@ NO_ROW_TO_BLAME = {
     *(
         str(case)
         for case in CASES
-        if case.rule == "beside_baseline" and case.tamper.__name__ != "prediction_turned_around"
+        if (case.asset, case.rule) == ("test_report", "beside_baseline")
+        and case.tamper.__name__ != "prediction_turned_around"
     ),
 }
 

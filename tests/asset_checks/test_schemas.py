@@ -221,7 +221,8 @@ REPORT = {
     ),
     **dict.fromkeys(("pr_auc", "pr_auc_chance", "brier_before", "brier_after", "brier_base_rate"), 0.3),
     **dict.fromkeys(("ece_before", "ece_after", "threshold"), 0.2),
-    **dict.fromkeys(("f1_buy_delta", "pr_auc_lift", "pr_auc_lift_low", "pr_auc_lift_high"), 0.0),
+    **dict.fromkeys(("f1_buy_delta", "pr_auc_lift"), 0.0),
+    **{f"{name}_{end}": 0.0 for name in schemas.HEADLINES for end in ("low", "high")},
     **{"tn": 1, "fp": 1, "fn": 1, "tp": 1, "rows": 4},
 }
 
@@ -267,10 +268,21 @@ SHARES = pd.DataFrame({"-1": [1.0, 0, 0, 0], "0": [0.0, 1, 0.1, 1], "1": [0.0, 0
 CALIBRATED = timed(label=LABELS, target=LABELS, score=HALF, probability=HALF)
 PREDICTED = timed(**{"label": LABELS, "return": HALF, "score": HALF, "probability": HALF, "predicted": HALF > 0.4})
 MODEL = {"objective": "logistic", "best_iteration": 3, "features": 10, "bytes": 1000}
+REGISTRATION = {
+    "crypto": "BTCUSDC",
+    "number": 1,
+    "pte": "H4_SL1.0_TP2.0",
+    "market": "binance",
+    "state": "challenger",
+    "epoch": 2,
+    "model_sha256": "ab" * 32,
+}
 CALIBRATION = {
     "method": "sigmoid",
     "threshold": 0.3,
     "threshold_method": "f1_binary",
+    "trade_threshold": 0.6,
+    "trade_threshold_method": "expected_value",
     "n_rows": 100,
     "base_rate": 0.25,
     "notes": [],
@@ -286,6 +298,37 @@ PROBED = pd.DataFrame(
     }
 )
 PLOTS = pd.DataFrame({"plot": list(schemas.PLOTS), "png": True})
+# The second point could not be fitted, the third never traded.
+POINTS = pd.DataFrame(
+    {
+        "rank": [1, 2, 3],
+        "pte": ["H4_SL1.0_TP2.0", "H1_SL1.0_TP3.0", "H1_SL1.0_TP2.0"],
+        "horizon_hours": [4, 1, 1],
+        "stop_loss": 1.0,
+        "take_profit": [2.0, 3.0, 2.0],
+        "eligible": [True, False, False],
+        "reason": ["", "no BUY", "0 trades"],
+        "rows": [90, 90, 80],
+        "buy_rate": [0.25, np.nan, 0.5],
+        "f1_buy": [0.5, np.nan, 0.0],
+        "baseline_f1_buy": [0.4, np.nan, 1.0 / 1.5],
+        "f1_buy_delta": [0.1, np.nan, -1.0 / 1.5],
+        "pr_auc_lift": [0.1, np.nan, 0.0],
+        "n_trades": [40, 0, 0],
+        "hit_rate": [0.6, np.nan, np.nan],
+        "expectancy_net": [0.001, np.nan, np.nan],
+        "sharpe": [2.5, np.nan, np.nan],
+        "sortino": [3.5, np.nan, np.nan],
+        "max_drawdown": [0.1, np.nan, 0.0],
+        "tp_pct": [0.5, np.nan, np.nan],
+        "sl_pct": [0.25, np.nan, np.nan],
+        "timeout_pct": [0.25, np.nan, np.nan],
+    }
+)
+DAILY = pd.DataFrame(
+    {"H4_SL1.0_TP2.0": [0.01, -0.02, 0.0], "H1_SL1.0_TP3.0": 0.0},
+    index=pd.date_range("2025-01-01", periods=3, tz="UTC", name="day"),
+)
 
 # Every part: its schema, data that keeps it, and for every rule of it a change that breaks it.
 PARTS = {
@@ -383,6 +426,20 @@ PARTS = {
             (edit(bytes=0), "there must be a booster"),
         ],
     ),
+    "registration": (
+        schemas.registration_schema,
+        record(REGISTRATION),
+        [
+            (lambda r: pd.concat([r, r]), "there must be one row"),
+            (edit(market="paper"), "market must be one of binance, simulated"),
+            (edit(state="famous"), "state must be one of candidate, challenger, champion"),
+            (edit(number=0), "numbers and epochs must count from 1"),
+            (edit(epoch=0), "numbers and epochs must count from 1"),
+            (edit(market="simulated", state="champion"), "what was simulated must not be champion"),
+            (edit(model_sha256="ab"), "model_sha256 must be a checksum"),
+            (lambda r: r.drop(columns="pte"), "columns are missing: pte"),
+        ],
+    ),
     "reference scores": (
         schemas.scores_schema,
         timed(buy_score=HALF),
@@ -394,8 +451,10 @@ PARTS = {
         [
             (lambda c: pd.concat([c, c]), "there must be one row"),
             (edit(method="magic"), "method must be one of none, sigmoid"),
-            (edit(threshold_method="luck"), "threshold_method must be one of"),
-            (edit(threshold=1.5), "threshold must lie within 0 to 1, or be 2 for never"),
+            (edit(threshold_method="luck"), "- threshold_method must be one of"),
+            (edit(trade_threshold_method="luck"), "trade_threshold_method must be one of"),
+            (edit(threshold=1.5), "- threshold must lie within 0 to 1, or be 2 for never"),
+            (edit(trade_threshold=1.5), "trade_threshold must lie within 0 to 1, or be 2 for never"),
             (edit(n_rows=0), "there must be rows behind it"),
             (edit(base_rate=1.1), "base_rate must lie within 0 to 1"),
         ],
@@ -418,12 +477,14 @@ PARTS = {
             *(
                 (edit(**{name: 1.5}), f"{name} must lie within 0 to 1")
                 for name in REPORT
-                if name not in ("threshold", "tn", "fp", "fn", "tp", "rows")
-                and "lift" not in name
-                and "delta" not in name
+                if name not in ("threshold", "tn", "fp", "fn", "tp", "rows", "f1_buy_delta", "pr_auc_lift")
+                and not name.endswith(("_low", "_high"))
             ),
-            (edit(f1_buy_delta=-1.5), "f1_buy_delta must lie within -1 to 1"),
-            *((edit(**{name: 3.0}), f"{name} must lie within -2 to 2") for name in REPORT if "lift" in name),
+            *((edit(**{name: -1.5}), f"{name} must lie within -1 to 1") for name in ("f1_buy_delta", "pr_auc_lift")),
+            *((edit(**{f"{name}_low": -1.5}), f"{name}_low must lie within -1 to 1") for name in schemas.HEADLINES),
+            *((edit(**{f"{name}_high": 1.5}), f"{name}_high must lie within -1 to 1") for name in schemas.HEADLINES),
+            *((edit(**{f"{name}_low": 0.1}), f"{name}'s interval must have both ends") for name in schemas.HEADLINES),
+            (edit(pr_auc_high=np.nan), "pr_auc's interval must have both ends, the low one not above the high one"),
             (edit(threshold=-0.5), "threshold must lie within 0 to 2"),
             (edit(tn=-1, fp=3), "counts must not be negative"),
             (edit(rows=5), "counts must add up to the rows"),
@@ -443,8 +504,46 @@ PARTS = {
         schemas.plots_schema,
         PLOTS,
         [
-            (lambda p: p.iloc[1:], "the plots must be label_timeline"),
+            (lambda p: p.iloc[1:], "the plots must be equity, label_timeline"),
             (edit(png=False), "a plot must be a PNG"),
+        ],
+    ),
+    "points": (
+        lambda: schemas.points_schema(30),
+        POINTS,
+        [
+            (lambda p: p.iloc[:0], "there must be a point"),
+            (edit(rank=2), "ranks must count from 1: 1 of 3"),
+            (edit(pte="H1_SL1.0_TP3.0"), "a point stands once: 1 of 3"),
+            (edit(n_trades=-1), "counts must not be negative: 1 of 3"),
+            *(
+                (edit(**{name: 1.5}), f"{name} must lie within 0 to 1 where it is defined: 1 of 3")
+                for name in (*schemas.SHARES_OF_LABELS, *schemas.SHARES_OF_TRADES)
+            ),
+            (edit(sharpe=np.inf), "numbers must be finite where defined: 1 of 3"),
+            (edit(baseline_f1_buy=0.3), "f1_buy must stand beside that of always saying BUY: 1 of 3"),
+            (edit(f1_buy_delta=0.2), "f1_buy must stand beside that of always saying BUY: 1 of 3"),
+            (edit(baseline_f1_buy=np.nan), "f1_buy must stand beside that of always saying BUY: 1 of 3"),
+            (edit(tp_pct=0.6), "exit shares must add up to 1 where trades ended: 1 of 3"),
+            (lambda p: put(p, 1, tp_pct=0.0), "exit shares must add up to 1 where trades ended: 1 of 3"),
+            (edit(reason="for no reason"), "a reason stands at a refused point only: 1 of 3"),
+            (lambda p: put(p, 1, reason=""), "a reason stands at a refused point only: 1 of 3"),
+            (edit(n_trades=29), "an eligible point must beat always-BUY, earn after costs and trade at least 30 times"),
+            (edit(expectancy_net=0.0), "an eligible point must beat always-BUY, earn after costs and trade"),
+            (
+                edit(f1_buy=0.4, f1_buy_delta=0.0),
+                "an eligible point must beat always-BUY, earn after costs and trade at least 30 times: 1 of 3",
+            ),
+        ],
+    ),
+    "daily returns": (
+        lambda: schemas.daily_schema(list(DAILY.columns)),
+        DAILY,
+        [
+            (edit(**{"H4_SL1.0_TP2.0": np.nan}), "values must be finite: 1 of 3"),
+            (edit(**{"H4_SL1.0_TP2.0": -1.0}), "nobody loses more than everything: 1 of 3"),
+            (lambda r: r.iloc[[0, 2]], "days must be whole UTC days, one after the other: 1 of 2"),
+            (lambda r: r.shift(freq="1h"), "days must be whole UTC days, one after the other: 3 of 3"),
         ],
     ),
     "audit": (
@@ -499,7 +598,8 @@ def test_no_month_is_no_breach():
 
 
 def test_undefined_scores_are_no_breach():
-    undefined = record(REPORT).assign(precision_buy=np.nan, pr_auc=np.nan, pr_auc_lift=np.nan, pr_auc_lift_low=np.nan)
+    ends = {f"pr_auc_lift_{end}": np.nan for end in ("low", "high")}
+    undefined = record(REPORT).assign(precision_buy=np.nan, pr_auc=np.nan, pr_auc_lift=np.nan, **ends)
     assert violations(schemas.report_schema(), undefined) is None
     assert violations(schemas.report_schema(), undefined.assign(f1_buy=np.nan)) is not None
 

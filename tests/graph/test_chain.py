@@ -13,9 +13,11 @@ import pytest
 from exchange_server import KLINES, ExchangeServer, Reply
 from services import Graph, create_database, make_graph
 
+from asset_checks import registry
 from asset_checks.contracts import CONTRACTS
 from cvntrade_assets.definitions import build_defs
 from cvntrade_assets.operations.guardrails import GUARDRAILS
+from cvntrade_assets.operations.pipelines import PIPELINES
 from resources.artifacts import Artifact
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.gate import Gate
@@ -86,8 +88,15 @@ GRAPH = {
         {"scikitlearn"},
         ("schema", "targets_discrete", "as_calibrated", "unseen_rows", "monotone"),
     ),
+    "backtest": (
+        ("backtest_candles", "calibration", "candles", "features", "model", "training_set"),
+        "evaluation",
+        "ml-owner",
+        {"numba", "parquet", "matplotlib"},
+        ("schema", "as_traded", "of_the_test_slice", "aligned"),
+    ),
     "test_report": (
-        ("calibration", "labels", "model", "training_set"),
+        ("backtest", "calibration", "labels", "model", "training_set"),
         "evaluation",
         "ml-owner",
         {"scikitlearn", "matplotlib", "mlflow"},
@@ -97,6 +106,44 @@ GRAPH = {
 # Built for a crypto when it is asked for, and not with the chain.
 ON_DEMAND = {
     "validation_audit": (("model",), "evaluation", "ml-owner", {"xgboost"}, ("schema", "certified")),
+    "screening_matrix": (
+        ("candles", "features"),
+        "discovery",
+        "ml-owner",
+        {"xgboost", "numba", "matplotlib"},
+        ("schema", "whole_grid", "best_first", "candidates", "before_tests"),
+    ),
+    "walk_forward": (
+        ("backtest_candles", "candles", "features", "screening_matrix"),
+        "discovery",
+        "ml-owner",
+        {"xgboost", "optuna", "numba"},
+        (
+            *("schema", "after_the_choice", "up_to_now", "unseen_rows", "beside_baseline", "scores_alike"),
+            *("as_traded", "as_predicted", "aligned"),
+        ),
+    ),
+    "rolling_backtest": (
+        ("backtest_candles", "candles", "features", "walk_forward"),
+        "discovery",
+        "ml-owner",
+        {"xgboost", "numba"},
+        ("schema", "whole_window", "no_search", "scores_alike", "as_traded", "aligned"),
+    ),
+    "evaluation": (
+        ("rolling_backtest", "screening_matrix", "walk_forward"),
+        "discovery",
+        "ml-owner",
+        {"matplotlib", "postgres"},
+        ("schema", "complete", "leader", "gates", "numbers"),
+    ),
+    "challenger": (
+        ("evaluation", "rolling_backtest"),
+        "discovery",
+        "mlops-maintainer",
+        {"postgres", "mlflow"},
+        ("schema", "as_stored"),
+    ),
 }
 # What is beside the chain: built by no crypto's run.
 OPERATIONS = {
@@ -114,6 +161,13 @@ OPERATIONS = {
         {"postgres"},
         ("no_run_wasted", "detected_in_time", "few_false_positives", "little_overhead"),
     ),
+    "model_health": (
+        ("candles", "backtest_candles"),
+        "operations",
+        "ml-owner",
+        {"postgres", "xgboost"},
+        ("models_are_those_registered", "better_than_always_buy"),
+    ),
 }
 WARNINGS = {
     "archive_good",
@@ -127,12 +181,18 @@ JOBS = {
     "rollout_gate": {"rollout"},
     "refresh_guardrail_report": {"guardrail_report"},
     "audit_validation": {"validation_audit"},
+    **{name: set(pipeline.assets) for name, pipeline in PIPELINES.items()},
     "production_smoke": set(),
+    "mirror_models": set(),
     "event_log_retention": set(),
 }
 SCHEDULES = {
     "event_log_retention_schedule": ("event_log_retention", "17 3 * * *", "RUNNING"),
+    "mirror_models_schedule": ("mirror_models", "*/15 * * * *", "RUNNING"),
     "refresh_guardrail_report_schedule": ("refresh_guardrail_report", "47 3 * * *", "RUNNING"),
+    "discovery_of_the_universe": ("discovery", "0 1 * * 0", "STOPPED"),
+    "retrain_of_the_universe": ("retrain", "0 1 * * 3", "STOPPED"),
+    "monitoring_of_the_universe": ("monitoring", "0 5 * * *", "STOPPED"),
 }
 SENSORS = {"sync_universe": ("RUNNING", 60), "run_watch": ("RUNNING", 30)}
 
@@ -145,7 +205,7 @@ COMMON = {
     "seconds": dg.FloatMetadataValue,
     "seconds_computed": dg.FloatMetadataValue,
 }
-SPANNED = {"candles", "backtest_candles", "features", "labels", "training_set", "test_report"}
+SPANNED = {"candles", "backtest_candles", "features", "labels", "training_set", "backtest", "test_report"}
 SETTINGS_USED = {
     "features": {"CVN_TIMEFRAME"},
     "training_set": {
@@ -294,6 +354,7 @@ def test_rules_block_unless_they_are_a_matter_of_judgement() -> None:
     meanings = {(rule.name, rule.meaning) for contract in CONTRACTS for rule in contract.rules}
     meanings |= {(guardrail.name, guardrail.meaning) for guardrail in GUARDRAILS.values()}
     warning = ("features_within_limit", "minutes_within_limit", "variants_apart", "variants_effective")
+    meanings.add((registry.CHECK, registry.MEANING))
     meanings.add(("preflight_warnings", "; ".join(GUARDRAILS[name].meaning for name in warning)))
     assert {(key.name, graph.get(key).description) for key in graph.asset_check_keys - beside} <= meanings
 
@@ -351,11 +412,46 @@ def test_report_shows_its_plots_and_its_baseline(first: Run) -> None:
     assert {found and found[1] for found in shown} == {
         "reliability diagram",
         "precision recall curve",
+        "equity",
         "label timeline",
     }
     for number in ("f1_buy", "baseline_f1_buy", "f1_buy_delta", "pr_auc_lift", "brier_before", "brier_after"):
         assert isinstance(metadata[number], dg.FloatMetadataValue), number
     assert "/#/experiments/" in first.said("test_report", "mlflow")
+
+
+def test_report_shows_what_the_test_slice_earned_and_how_much_of_it_was_traded(graph: Graph, first: Run) -> None:
+    # A threshold that is indifferent to costs trades often.
+    done = run(graph, {"CVN_TRADE_THRESHOLD_METHOD": "f1_binary"}, ["calibration", "backtest", "test_report"])
+    backtest, report = done.events["backtest"].metadata, done.events["test_report"].metadata
+    for number in ("sortino", "total_return", "always_buy_total_return", "buy_and_hold_total_return"):
+        assert isinstance(report[number], dg.FloatMetadataValue), number
+        assert report[number] == backtest[number]
+    assert report["n_trades"].value == backtest["n_trades"].value > 0
+    # The fine candles are those of two days, the test slice is longer.
+    asked, traded = backtest["asked"].value, backtest["traded"].value
+    assert 0 < traded < done.said("test_report", "rows") <= asked
+    assert report["covered"].value == backtest["covered"].value == traded / asked
+    assert f"{traded} of its {asked} rows are traded" in backtest["notes"].value[0]
+
+
+def test_a_model_that_never_trades_ends_in_a_verdict_in_words(graph: Graph, first: Run) -> None:
+    done = run(graph, {"CVN_FEE_BPS": "500"}, ["calibration", "backtest", "test_report"])
+    why = "no threshold earns its costs on the calibration slice"
+    assert f"never trades: {why}" in done.said("calibration", "notes")
+    assert done.said("calibration", "in_words").endswith(f"; trades no candle: {why}")
+    assert done.said("test_report", "in_words").endswith(f"; trades no candle: {why}")
+    assert any(note.startswith("no trade: ") for note in done.said("backtest", "notes"))
+    assert (done.said("test_report", "n_trades"), done.said("test_report", "total_return")) == (0, 0.0)
+    assert done.said("test_report", "f1_buy") == first.said("test_report", "f1_buy") > 0.0
+    assert {"sortino", "expectancy_net"} <= set(done.said("test_report", "undefined"))
+
+
+def test_a_number_that_the_backtest_leaves_undefined_is_named_and_not_invented(first: Run) -> None:
+    backtest, report = first.events["backtest"].metadata, first.events["test_report"].metadata
+    intervals = {"sortino_low", "sortino_high"}
+    assert intervals <= set(first.said("backtest", "undefined")) & set(first.said("test_report", "undefined"))
+    assert not intervals & {*backtest, *report}, "two days are too few to say how sure anything is"
 
 
 def test_rows_agree_along_the_chain(first: Run) -> None:
