@@ -3,6 +3,7 @@
 #   make run                  everything up, group btc-core from candles to calibrated models, until Ctrl-C
 #   make run UI=0             the same, and stop once the result is shown
 #   make run MARKET=binance ARCHIVE=<folder or URL> AS_OF=2025-09-01 CRYPTOS=BTCUSDT,ETHUSDT
+#   make discovery            the same with discovery in place of the chain: from candles to a verdict, and a challenger if any
 #   make test | smoke | lint | bench | lock | clean
 
 PYTHON ?= python3
@@ -23,10 +24,13 @@ comma := ,
 market = --market $(MARKET) $(if $(ARCHIVE),--archive '$(ARCHIVE)') $(if $(AS_OF),--as-of $(AS_OF))
 cryptos = $(if $(GROUP),--group $(GROUP)) $(foreach crypto,$(subst $(comma), ,$(CRYPTOS)),--crypto $(crypto))
 
-.PHONY: run test smoke lint bench lock clean
+.PHONY: run discovery test smoke lint bench lock clean
 
 run: $(INSTALLED)
 	@$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
+
+discovery: $(INSTALLED)
+	@$(BIN)/cvntrade up --run --pipeline discovery $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

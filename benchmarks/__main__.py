@@ -3,6 +3,6 @@
 import subprocess
 import sys
 
-for name in ("kernels", "tuning", "chain", "guardrails", "fit_estimates"):
+for name in ("kernels", "backtest", "screening", "tuning", "chain", "guardrails", "fit_estimates"):
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.markup import escape
 
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.operations.masking import shown
+from cvntrade_assets.operations.pipelines import PIPELINES
 from resources.secrets import process_mask
 
 # Typer's own way to show an exception knows no mask.
@@ -21,8 +23,10 @@ app = typer.Typer(
 )
 universe = typer.Typer(no_args_is_help=True, help="Which cryptos exist, and in which groups.")
 settings = typer.Typer(no_args_is_help=True, help="The CVN_* settings and where each value comes from.")
+registry = typer.Typer(no_args_is_help=True, help="Registered models, their states and what changed them.")
 app.add_typer(universe, name="universe")
 app.add_typer(settings, name="settings")
+app.add_typer(registry, name="registry")
 
 # A pipe or a log has no width; 120 columns keep tables whole.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -33,12 +37,16 @@ Select = Annotated[
     str | None,
     typer.Option("--select", "-s", help="Assets, in Dagster's syntax: model, training_set+, +features."),
 ]
-Pairs = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for these runs only; repeat for several.")]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE for these runs only, e.g. sl_range=1.2,1.5; repeat for several."),
+]
 Factors = Annotated[
     list[str] | None, typer.Option("--factor", help="A factor, with --variant; repeat both to combine several.")
 ]
 Variants = Annotated[list[str] | None, typer.Option("--variant", help="The variant of the --factor in the same place.")]
 Force = Annotated[bool, typer.Option("--force", help="Recompute although nothing changed.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the runs and show what they came to.")]
 
 
 @app.command()
@@ -46,6 +54,10 @@ def up(
     run: Annotated[
         bool, typer.Option("--run/--no-run", help="Backfill once everything is up, and show the result.")
     ] = False,
+    pipeline: Annotated[
+        str | None,
+        typer.Option("--pipeline", help=f"With --run, this in place of the backfill: {', '.join(PIPELINES)}."),
+    ] = None,
     group: Group = None,
     crypto: Cryptos = None,
     pairs: Pairs = None,
@@ -64,14 +76,16 @@ def up(
     from cvntrade_assets.commands.up import UpRequest
     from cvntrade_assets.commands.up import up as start
 
-    idle = {"--group": group, "--crypto": crypto, "--set": pairs, "--exit-when-done": exit_when_done}
-    if not run and any(idle.values()):
-        given = ", ".join(name for name, value in idle.items() if value)
-        raise CommandError(f"{given} says what to do with a backfill, and none is asked for: add --run.")
+    named = {"--pipeline": pipeline, "--group": group, "--crypto": crypto, "--set": pairs}
+    idle = [name for name, value in {**named, "--exit-when-done": exit_when_done}.items() if value]
+    if not run and idle:
+        raise CommandError(f"{', '.join(idle)} says what to run, and nothing is to be run: add --run.")
+    if pipeline is not None and pipeline not in PIPELINES:
+        raise CommandError(f"--pipeline {shown(pipeline)!r} does not exist; there are {', '.join(PIPELINES)}.")
     chosen = StackMarket(market, archive, as_of) if market else None
     if chosen is None and (archive or as_of):
         raise CommandError("--archive and --as-of go with --market.")
-    request = UpRequest(run, group, tuple(crypto or ()), read_pairs(pairs), chosen, exit_when_done)
+    request = UpRequest(run, group, tuple(crypto or ()), read_pairs(pairs), chosen, exit_when_done, pipeline)
     raise typer.Exit(start(request, console))
 
 
@@ -191,6 +205,42 @@ def rollout(
     raise typer.Exit(start(connect(), request, console))
 
 
+def _pipeline_command(name: str) -> Callable[..., None]:
+    """The command that starts a pipeline."""
+
+    def start(
+        group: Group = None,
+        crypto: Cryptos = None,
+        pairs: Pairs = None,
+        factor: Factors = None,
+        variant: Variants = None,
+        force: Force = False,
+        wait: Wait = True,
+    ) -> None:
+        from cvntrade_assets.commands.backfill import Request
+        from cvntrade_assets.commands.connection import connect
+        from cvntrade_assets.commands.pipelines import run_pipeline
+
+        variants = read_variants(factor, variant)
+        request = Request(group, tuple(crypto or ()), None, read_pairs(pairs), force, variants)
+        raise typer.Exit(run_pipeline(connect(), name, request, wait=wait, console=console))
+
+    return start
+
+
+for _pipeline in PIPELINES.values():
+    app.command(_pipeline.name, help=_pipeline.meaning)(_pipeline_command(_pipeline.name))
+
+
+@app.command()
+def status() -> None:
+    """Show how every pipeline stands: what failed, why, the command that resumes just that; the latest verdicts."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.status import status as tell
+
+    raise typer.Exit(tell(connect(), console))
+
+
 @app.command()
 def doctor() -> None:
     """Show which code every process runs, and what a deployment left behind, with the command that mends each thing."""
@@ -252,6 +302,24 @@ def universe_set(
     connection = connect()
     set_universe(connection, group, cryptos or [])
     list_universe(connection, console)
+
+
+@registry.command("list")
+def registry_list(crypto: Cryptos = None) -> None:
+    """Print every registered model: its state, market and PTE, and whether MLflow shows it."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.registry import list_models
+
+    list_models(connect(), tuple(crypto or ()), console)
+
+
+@registry.command("show")
+def registry_show(crypto: Annotated[str, typer.Option("--crypto", "-c", help="A crypto.")]) -> None:
+    """Print what each model of a crypto was made from, and every change of its state."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.registry import show_models
+
+    show_models(connect(), crypto, console)
 
 
 @settings.command("show")

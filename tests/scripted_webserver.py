@@ -1,4 +1,4 @@
-"""A webserver on the loopback that answers a backfill's GraphQL calls as the test scripts them."""
+"""A webserver on the loopback that answers the GraphQL calls of backfills and runs as the test scripts them."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ class PatientServer(ThreadingHTTPServer):
 
 
 class Webserver:
-    """Answers the GraphQL calls of a backfill of one asset; `on_poll` is called before each of its states.
+    """Answers the GraphQL calls of a backfill of one asset, and of runs; `on_poll` is called before each of its states.
 
     `asked` holds every query with its variables.
     """
@@ -33,6 +33,7 @@ class Webserver:
         self.status = "REQUESTED"
         self.error: str | None = None
         self.runs: list[dict[str, Any]] = []
+        self.launched: dict[str, Any] = {"__typename": "LaunchRunSuccess", "run": {"runId": "r1"}}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self._server = PatientServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -50,6 +51,11 @@ class Webserver:
                 "partitionBackfillOrError": backfill,
                 "runsOrError": {"__typename": "Runs", "results": self.runs},
             }
+        if "launchRun" in query:
+            return {"launchRun": self.launched}
+        if "runsOrError" in query:
+            self.on_poll()
+            return {"runsOrError": {"__typename": "Runs", "results": self.runs}}
         if "logsForRun" in query:
             failure = {
                 "__typename": "ExecutionStepFailureEvent",
@@ -74,6 +80,11 @@ class Webserver:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 server.asked.append((asked["query"], asked["variables"]))

@@ -17,11 +17,11 @@ from cvntrade_assets.commands.results import print_failures, print_results
 from cvntrade_assets.local.processes import StopRequested
 from cvntrade_assets.operations.factors import variant_tags
 from cvntrade_assets.operations.provenance import FORCE_TAG
+from cvntrade_assets.operations.sessions import GROUP_TAG
 from cvntrade_assets.settings import Settings, SettingsError
 from resources.guardrail_log import Occasion
 from resources.run_settings import record_refusal
 
-GROUP_TAG = "cvntrade/group"
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
 ENDED = frozenset({"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"})
 _POLL_SECONDS = 0.5

@@ -1,5 +1,6 @@
 """The few GraphQL calls to the Dagster webserver that the commands need."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ LOCATION = "cvntrade"
 REPOSITORY = "__repository__"
 RUN_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 _POLL_SECONDS = 0.5
+_SOON_SECONDS = 0.5
 
 _LAUNCH = """
 mutation($params: LaunchBackfillParams!) {
@@ -68,6 +70,17 @@ query($id: String!, $tags: [ExecutionTag!]!) {
   }
 }"""
 
+_RUNS = """
+query($tags: [ExecutionTag!]!) {
+  runsOrError(filter: {tags: $tags}) {
+    __typename
+    ... on Runs {
+      results { runId status startTime endTime tags { key value } stepStats { stepKey status startTime endTime } }
+    }
+    ... on PythonError { message }
+  }
+}"""
+
 _ASSETS = "query { assetNodes { assetKey { path } dependencyKeys { path } metadataEntries { label } } }"
 
 _RESULTS = """
@@ -81,6 +94,7 @@ query($keys: [AssetKeyInput!]!, $partitions: [String!]!) {
         ... on IntMetadataEntry { intValue }
         ... on FloatMetadataEntry { floatValue }
         ... on TextMetadataEntry { text }
+        ... on JsonMetadataEntry { jsonString }
       }
     }
   }
@@ -185,29 +199,28 @@ class DagsterApi:
     def launch_run(
         self,
         job: str,
-        assets: Sequence[str],
-        checks: Mapping[str, Sequence[str]],
         config: Mapping[str, Any],
         tags: Mapping[str, str],
+        checks: Mapping[str, Sequence[str]] | None = None,
     ) -> str:
         """Start one run of a job; returns its id.
 
         Args:
             job: The job's name.
-            assets: Which of its assets.
-            checks: Which checks of each asset.
             config: The run config.
             tags: The run's tags; `dagster/partition` says which partition.
+            checks: Of these of its assets only, and only these checks of each; None for the whole job.
         """
-        selector = {
+        selector: dict[str, Any] = {
             "repositoryName": REPOSITORY,
             "repositoryLocationName": LOCATION,
             "jobName": job,
-            "assetSelection": [{"path": [name]} for name in assets],
-            "assetCheckSelection": [
-                {"assetKey": {"path": [asset]}, "name": name} for asset, names in checks.items() for name in names
-            ],
         }
+        if checks is not None:
+            selector["assetSelection"] = [{"path": [asset]} for asset in checks]
+            selector["assetCheckSelection"] = [
+                {"assetKey": {"path": [asset]}, "name": name} for asset, names in checks.items() for name in names
+            ]
         params = {
             "selector": selector,
             "runConfigData": dict(config),
@@ -254,6 +267,21 @@ class DagsterApi:
         if found["__typename"] != "PartitionBackfill" or runs["__typename"] != "Runs":
             raise CommandError(f"backfill {backfill_id} cannot be read: {_message(found)} {_message(runs)}")
         return BackfillState(found["status"], (found["error"] or {}).get("message"), runs["results"])
+
+    def tagged_runs(self, name: str, value: str) -> Sequence[Mapping[str, Any]]:
+        """Every run with a tag, with its steps."""
+        answer = self._ask(_RUNS, {"tags": [{"key": name, "value": value}]})["runsOrError"]
+        if answer["__typename"] != "Runs":
+            raise CommandError(f"the runs of {value} cannot be read: {_message(answer)}")
+        found: Sequence[Mapping[str, Any]] = answer["results"]
+        return found
+
+    def answers(self) -> bool:
+        """Whether the webserver answers at all, soon."""
+        try:
+            return self._client.get("/server_info", timeout=_SOON_SECONDS).is_success
+        except httpx.HTTPError:
+            return False
 
     def run_status(self, run_id: str) -> str:
         """A run's status, as Dagster names it."""
@@ -330,7 +358,8 @@ def run_config(settings: Mapping[str, str], variants: Mapping[str, str]) -> dict
 
 def _entries(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     kinds = ("intValue", "floatValue", "text")
-    return {entry["label"]: entry[kind] for entry in entries for kind in kinds if entry.get(kind) is not None}
+    plain = {entry["label"]: entry[kind] for entry in entries for kind in kinds if entry.get(kind) is not None}
+    return plain | {entry["label"]: json.loads(entry["jsonString"]) for entry in entries if entry.get("jsonString")}
 
 
 def _message(answer: Mapping[str, Any]) -> str:

@@ -70,6 +70,7 @@ def stage_facts(*, on_demand: bool = False) -> list[StageFacts]:
             tuple(node.metadata["settings"]),
             tuple(sorted(parent.to_user_string() for parent in node.parent_keys)),
             bool(node.metadata["source"]),
+            tuple(node.metadata["may_be_older"]),
         )
         for node in nodes
     ]

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from cvntrade_assets.commands.backfill import (
     FAILED,
-    GROUP_TAG,
     INTERRUPTED,
     SUCCEEDED,
     Request,
@@ -34,6 +33,7 @@ from cvntrade_assets.operations.rollout import (
     rollout_tag,
     scope_of,
 )
+from cvntrade_assets.operations.sessions import GROUP_TAG
 from resources.rollouts import last_judgement, read_gates
 
 GATE_JOB = "rollout_gate"
@@ -235,14 +235,13 @@ def _judge(under_way: _Rollout, stage: RolloutStage) -> Judgement:
     }
     run_id = api.launch_run(
         GATE_JOB,
-        ["rollout"],
-        {"rollout": [f"{stage}_gate"]},
         {"ops": {"rollout": {"config": told}}},
         {
             "dagster/partition": under_way.factor.name,
             ROLLOUT_TAG: rollout_tag(under_way.id, stage),
             GROUP_TAG: under_way.group,
         },
+        {"rollout": [f"{stage}_gate"]},
     )
     try:
         status = api.wait_for_run(run_id)

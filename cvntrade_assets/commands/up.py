@@ -12,6 +12,7 @@ from rich.console import Console
 from cvntrade_assets.commands.backfill import INTERRUPTED, Request, backfill
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.commands.pipelines import run_pipeline
 from cvntrade_assets.commands.stack_market import StackMarket, set_market
 from cvntrade_assets.local.dagster_health import DaemonError, LocationError
 from cvntrade_assets.local.options import StackOptions, stack_options
@@ -36,7 +37,10 @@ _CANNOT_START = (
 
 @dataclass(frozen=True)
 class UpRequest:
-    """What to do once everything is up: a group's or some cryptos' backfill or nothing, then stay or stop."""
+    """What to do once everything is up: a group's or some cryptos' run or nothing, then stay or stop.
+
+    With a pipeline's name that pipeline runs, else the whole chain is backfilled.
+    """
 
     run: bool = False
     group: str | None = None
@@ -44,13 +48,14 @@ class UpRequest:
     settings: Mapping[str, str] = field(default_factory=dict)
     market: StackMarket | None = None
     exit_when_done: bool = False
+    pipeline: str | None = None
 
 
 def up(request: UpRequest, console: Console) -> int:
-    """Start the stack, run the backfill when asked, stay up until Ctrl-C unless told to end.
+    """Start the stack, run what was asked, stay up until Ctrl-C unless told to end.
 
     Returns:
-        0; 1 when a part of the backfill failed; 130 when stopped before the backfill's end.
+        0; 1 when a part of what ran failed; 130 when stopped before its end.
 
     Raises:
         CommandError: a server does not come up or ends; nothing keeps running.
@@ -102,6 +107,8 @@ def _make_known(warehouse: Warehouse, cryptos: Sequence[str]) -> None:
 def _run(connection: Connection, request: UpRequest, console: Console) -> int:
     group = request.group or (None if request.cryptos else DEFAULT_GROUP)
     wanted = Request(group, request.cryptos, settings=request.settings)
+    if request.pipeline:
+        return run_pipeline(connection, request.pipeline, wanted, wait=True, console=console)
     return backfill(connection, wanted, wait=True, console=console)
 
 

@@ -47,7 +47,7 @@ def test_up_without_a_backfill_takes_none_of_its_options(
 ) -> None:
     code, out, error = cvntrade("up", *arguments)
     assert (code, out) == (2, "")
-    assert error == f"cvntrade: {said} says what to do with a backfill, and none is asked for: add --run.\n"
+    assert error == f"cvntrade: {said} says what to run, and nothing is to be run: add --run.\n"
 
 
 @pytest.mark.parametrize(

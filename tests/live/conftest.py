@@ -19,5 +19,5 @@ def stack() -> Iterator[LiveStack]:
 def built(stack: LiveStack) -> subprocess.CompletedProcess[str]:
     """What the command printed that built everything of BTCUSDC."""
     planned = stack.cli("backfill", "--dry-run", "--crypto", CRYPTO, *as_options(QUICK))
-    assert planned.returncode == 0 and "11 of 11 assets would be built" in planned.stdout, planned.stdout
+    assert planned.returncode == 0 and "12 of 12 assets would be built" in planned.stdout, planned.stdout
     return stack.cli("backfill", "--crypto", CRYPTO, "--wait", *as_options(QUICK), seconds=240)

@@ -45,6 +45,7 @@ ASSETS = (
     "hyperparameters",
     "model",
     "calibration",
+    "backtest",
     "test_report",
 )
 DATABASES = ("dagster", "mlflow", "cvntrade")

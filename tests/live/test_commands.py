@@ -31,10 +31,11 @@ def test_a_backfill_builds_everything_and_ends_with_a_table(built: Finished, sta
     for asset in ASSETS:
         assert re.search(rf"^{asset} .* 1/1 ", built.stdout, re.MULTILINE), built.stdout
     [row] = cells(built.stdout)
-    crypto, market, candles, rows, f1, baseline, before, after, seconds, run = row
+    crypto, market, candles, rows, f1, baseline, before, after, trades, seconds, run = row
     assert (crypto, market, run) == (CRYPTO, "SIMULATED", "done")
     assert int(candles.replace(",", "")) == 123 * 48 and int(rows.replace(",", "")) > 100
     assert all(0.0 < float(text) < 1.0 for text in (f1, baseline, before, after)) and float(seconds) > 0
+    assert (int(trades) == 0) == (f"{CRYPTO}: no trade" in built.stdout)
     assert f"{stack.addresses.ui_url}/runs/b/" in built.stdout
 
 
@@ -55,7 +56,7 @@ def test_the_backfill_stands_in_dagster_and_its_model_in_mlflow(built: Finished,
 def test_what_did_not_change_would_be_reused(built: Finished, stack: LiveStack) -> None:
     finished = stack.cli("backfill", "--dry-run", "--crypto", CRYPTO, *as_options(QUICK))
     assert planned(finished) == dict.fromkeys(ASSETS, "current")
-    assert "0 of 11 assets would be built" in finished.stdout
+    assert "0 of 12 assets would be built" in finished.stdout
 
 
 def test_another_cusum_threshold_makes_the_training_set_onward_stale(built: Finished, stack: LiveStack) -> None:

@@ -19,6 +19,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from services import QUICK
 
 pytestmark = pytest.mark.live
 
@@ -27,7 +28,34 @@ WIDTH, HEIGHT = 1600, 1000
 UPDATING = os.environ.get("CVN_UPDATE_SCREENSHOTS") == "1"
 PAGE_SECONDS = 60.0
 GROUPS = ("market", "learning", "evaluation")
-PLOTS = ("reliability diagram", "precision recall curve", "label timeline")
+PLOTS = ("reliability diagram", "precision recall curve", "equity", "label timeline")
+EVALUATION_PLOTS = (
+    "screening heat map",
+    "fold bars",
+    "equity of the test",
+    "equity rolling",
+    "exit shares",
+    "reliability",
+)
+# Two points of the grid, two folds, two steps.
+DISCOVERED = {
+    **QUICK,
+    "CVN_DEFAULT_HISTORY_MONTHS": "5",
+    "CVN_SCREENING_HORIZONS": "H4",
+    "CVN_SCREENING_SL_RANGE": "1.0",
+    "CVN_SCREENING_TP_RANGE": "1.5,2.0",
+    "CVN_CANDIDATES": "1",
+    "CVN_DEFAULT_N_FOLDS": "2",
+    "CVN_BACKTEST_DAYS": "12",
+    "CVN_ROLLING_STEP_DAYS": "6",
+}
+# A simulated market with much to learn, so that the plots show what they are for.
+DOCUMENTED = {
+    "CVN_MARKET": "simulated",
+    "CVN_SIMULATED_SIGNAL": "2",
+    "CVN_AS_OF": "2025-09-01",
+    "CVN_DEFAULT_N_TRIALS": "10",
+}
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -70,6 +98,15 @@ def reported(built: Finished, stack: LiveStack) -> str:
     finished = stack.cli("backfill", "--crypto", "ETHUSDC", "--wait", *as_options(market), seconds=280)
     assert finished.returncode == 0, finished.stdout
     return "ETHUSDC"
+
+
+@pytest.fixture(scope="module")
+def evaluated(stack: LiveStack) -> str:
+    """A crypto that went through discovery; for the picture in docs/, one of the default length."""
+    crypto, settings = ("SOLUSDC", DOCUMENTED) if UPDATING else ("XRPUSDC", DISCOVERED)
+    finished = stack.cli("discovery", "--crypto", crypto, *as_options(settings), seconds=280)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return crypto
 
 
 @pytest.fixture
@@ -154,3 +191,29 @@ def test_a_model_shows_what_it_is(browser: WebDriver, stack: LiveStack, built: F
     open_page(browser, stack, "/assets/model")
     shown(browser, "//*[contains(text(), 'The boosted trees, as UBJSON')]")
     shown(browser, "//*[contains(text(), 'Latest check results')]")
+
+
+@pytest.mark.timeout(400)
+def test_an_evaluation_shows_what_a_crypto_is_worth(
+    browser: WebDriver, stack: LiveStack, evaluated: str, pictures: Path
+) -> None:
+    open_page(browser, stack, f"/assets/evaluation?view=partitions&partition={evaluated}", scale=WIDTH / 1840)
+    found = stack.api.latest_metadata(["evaluation"], [evaluated])["evaluation", evaluated]
+    for text in ("SIMULATED", str(found["primary_code"]), str(found["next_command"]), "f1_buy", "baseline_f1_buy"):
+        shown(browser, f"//td//*[text()='{text}'] | //td[text()='{text}']")
+    shown(browser, "//td//*[contains(text(), '(SIMULATED)')]")
+    for name in ("fold_table", "gate_table", "beside_baselines", "interval_table", "finding_table"):
+        shown(browser, f"//td//*[text()='{name}'] | //td[text()='{name}']")
+    for heading in ("gate", "reason", "test_from"):
+        shown(browser, f"//th//*[text()='{heading}'] | //th[text()='{heading}'] | //*[text()='{heading}']")
+    save(browser, pictures / "evaluation.png")
+    shown(browser, "//*[text()='[Show Markdown]']").click()
+
+    def drawn() -> dict[str, int]:
+        images = browser.find_elements(By.TAG_NAME, "img")
+        sizes = {image.get_attribute("alt") or "": int(image.get_property("naturalWidth") or 0) for image in images}
+        return sizes if len(sizes) == len(EVALUATION_PLOTS) and all(sizes.values()) else {}
+
+    sizes = until("the plots are drawn", drawn, PAGE_SECONDS)
+    assert tuple(sizes) == EVALUATION_PLOTS and min(sizes.values()) > 400
+    save(browser, pictures / "evaluation-plots.png")
