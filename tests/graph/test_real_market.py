@@ -9,6 +9,8 @@ import dagster as dg
 import pytest
 from services import Graph, make_graph
 
+from cvntrade_assets.operations.pipelines import PIPELINES
+
 # The file of November lacks its last candle, that of December has its last day only.
 DECEMBER = "2024-11-30T23:30:00+00:00 to 2024-12-30T23:30:00+00:00: 1441 candles"
 OUTAGE = "2023-03-24T12:30:00+00:00 to 2023-03-24T13:30:00+00:00: 3 candles"
@@ -69,7 +71,7 @@ def said(event: dg.AssetMaterialization, *names: str) -> tuple[Any, ...]:
 
 
 def test_crypto_with_a_hole_reaches_the_report(ada: Mapping[str, dg.AssetMaterialization]) -> None:
-    assert len(ada) == 11
+    assert len(ada) == 12
     market, rows, lift = said(ada["test_report"], "market", "rows", "pr_auc_lift")
     assert market == "binance"
     assert 1_500 < rows < 2_500
@@ -122,3 +124,17 @@ def test_stored_candles_are_those_of_the_archive(
 ) -> None:
     stored = graph.store.require("candles", "ADAUSDT", str(said(ada["candles"], "version")[0])).load().candles
     assert stored.equals(real_candles("ADAUSDT", "30m", "2023-09-01", "2025-09-01"))
+
+
+def test_discovery_ends_with_a_verdict(graph: Graph) -> None:
+    small = {
+        "horizons": "H4,H6",
+        "sl_range": "1.0",
+        "tp_range": "2.0,3.0",
+        "n_folds": "2",
+        "CVN_CANDIDATES": "1",
+        "CVN_ROLLING_STEP_DAYS": "30",
+    }
+    found = build(graph, "BTCUSDT", PIPELINES["discovery"].assets, small)
+    assert said(found["evaluation"], "market") == ("binance",)
+    assert said(found["challenger"], "state") == ("candidate",), "a challenger on real candles is a leak until shown"
