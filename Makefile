@@ -32,8 +32,10 @@ run: $(INSTALLED)
 discovery: $(INSTALLED)
 	@$(BIN)/cvntrade up --run --pipeline discovery $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
 
+# A process per core, a file at a time; the live tests, which have stacks of their own, one after the other.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/live
+	$(BIN)/python -m pytest tests/live
 
 smoke: $(INSTALLED)
 	$(BIN)/cvntrade smoke
