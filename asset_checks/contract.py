@@ -17,6 +17,7 @@ import pandas as pd
 
 from asset_checks.breach import Breach
 from cvntrade_assets.partitions import CRYPTO
+from cvntrade_assets.settings import Settings, resolve
 from resources.artifacts import Artifact, ArtifactStore, Manifest
 from resources.gate import FINGERPRINT, Gate
 
@@ -51,6 +52,12 @@ class Subject:
             self._read[file] = pd.read_parquet(self.folder / file)
         table: pd.DataFrame = self._read[file]
         return table
+
+    def settings(self, names: Sequence[str]) -> Settings:
+        """What it was made with, of these keys."""
+        used = self.manifest.provenance.settings
+        # As operators set them: no run may set its gates.
+        return resolve(base_env={name: used[name] for name in names}, run={}, now=pd.Timestamp(0, tz="UTC"))
 
     def upstream(self, asset: str) -> Any:
         """The value of exactly the input version that it was made from, read once for all rules."""

@@ -16,7 +16,6 @@ from asset_checks.breach import ALL_ROWS, SHOWN_OFFENDERS, Breach, Offender, bro
 from asset_checks.contract import Rule, Subject
 from asset_checks.report_numbers import expected_report, is_number
 from cvntrade_assets.market.candles import timeframe_delta
-from cvntrade_assets.settings import Settings, resolve
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.recipe import Fitted
@@ -238,7 +237,7 @@ def gates_follow_the_numbers(subject: Subject) -> Breach | str | None:
     from cvntrade_assets.learning.from_settings import GATE_SETTINGS, gate_limits
     from cvntrade_assets.trading.gates import Measured, judge
 
-    limits = gate_limits(_settings(subject, GATE_SETTINGS))
+    limits = gate_limits(subject.settings(GATE_SETTINGS))
     rolled = _by_pte(subject.upstream("rolling_backtest"))
     for record in subject.value.records:
         after = rolled.get(record.pte)
@@ -416,9 +415,3 @@ def _interval(subject: Subject, key: str) -> pd.Timedelta:
     lineage = subject.manifest.provenance.lineage
     interval: pd.Timedelta = timeframe_delta(lineage[key])
     return interval
-
-
-def _settings(subject: Subject, names: Sequence[str]) -> Settings:
-    """What the version was made with, of these keys; gates are the operators' own."""
-    used = subject.manifest.provenance.settings
-    return resolve(base_env={name: used[name] for name in names}, run={}, now=pd.Timestamp(0, tz="UTC"))

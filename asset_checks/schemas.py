@@ -29,8 +29,9 @@ from asset_checks.row_rules import (
 from asset_checks.trading_schemas import equity_schema, folds_schema, test_predictions_schema, trades_schema
 from cvntrade_assets.learning.splits import SLICES
 from cvntrade_assets.market.candles import INDEX_DTYPE, NUMBERS, PRICES, timeframe_delta
+from cvntrade_assets.market.shown import SIMULATED
 from cvntrade_assets.operations.audit_verdict import CAPTURE_REQUIREMENTS
-from cvntrade_assets.operations.lifecycle import SIMULATED, TRADING, ModelState
+from cvntrade_assets.operations.lifecycle import TRADING, ModelState
 from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import pandas as pd
 from asset_checks.breach import ALL_ROWS, SHOWN_OFFENDERS, Breach, Offender, broken_rows, rows_only_in
 from asset_checks.contract import Rule, Subject
 from cvntrade_assets.market.candles import timeframe_delta
-from cvntrade_assets.settings import Settings, resolve
 from cvntrade_assets.trading.pte import PTE
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ SCREENING_RULES = (
 
 
 def _grid(subject: Subject) -> list[PTE]:
-    return list(_settings(subject, _GRID).grid)
+    return list(subject.settings(_GRID).grid)
 
 
 def _can_be_screened(pte: PTE, subject: Subject) -> bool:
@@ -96,11 +95,5 @@ def _plan(subject: Subject) -> Boundaries:
     from cvntrade_assets.learning.from_settings import PLAN_SETTINGS, fold_plans
     from cvntrade_assets.learning.timeline import plan_screening
 
-    settings = _settings(subject, PLAN_SETTINGS)
+    settings = subject.settings(PLAN_SETTINGS)
     return plan_screening(fold_plans(settings, pd.DatetimeIndex(subject.upstream("features").index))[0])
-
-
-def _settings(subject: Subject, names: tuple[str, ...]) -> Settings:
-    """What the version was made with, of these keys."""
-    used = subject.manifest.provenance.settings
-    return resolve(base_env={}, run={name: used[name] for name in names}, now=pd.Timestamp(0, tz="UTC"))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from asset_checks.row_rules import RowRule, finite, one_of, plain_schema, timed_schema, within
 from cvntrade_assets.market.candles import INDEX_DTYPE
+from cvntrade_assets.trading.cost_levels import level_column
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -27,7 +28,7 @@ def trades_schema(levels: Sequence[float]) -> pa.DataFrameSchema:
     Args:
         levels: Multiples of the costs, increasing.
     """
-    nets = tuple(f"net_return_{level:g}x" for level in levels)
+    nets = tuple(f"net_return_{level_column(level)}" for level in levels)
     types = {
         **dict.fromkeys(("signal_time", "entry_time", "exit_time"), INDEX_DTYPE),
         **dict.fromkeys(("entry_price", "exit_price"), "float64"),
@@ -57,7 +58,7 @@ def equity_schema(levels: Sequence[float], *, held: bool = False) -> pa.DataFram
         levels: Multiples of the costs.
         held: Whether it is the equity of buying once and holding.
     """
-    columns = [f"{level:g}x" for level in levels]
+    columns = [level_column(level) for level in levels]
     types = dict.fromkeys(columns, "float64") | ({} if held else {"in_position": "bool"})
     rules = [
         finite(tuple(columns)),

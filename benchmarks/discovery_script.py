@@ -104,6 +104,8 @@ def discover(crypto: str, settings: Settings, candles: pd.DataFrame, fine: pd.Da
         market=settings.choice("CVN_MARKET"),
         run_id="script",
         session="script",
+        run_settings=settings.set_by_run,
+        variants=settings.variants,
         versions={"code": "script"},
         fine_interval=fine_interval,
         seed=settings.whole("CVN_SEED"),

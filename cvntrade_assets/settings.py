@@ -433,6 +433,15 @@ class Settings:
         return dict(self._variants)
 
     @property
+    def set_by_run(self) -> dict[str, str]:
+        """What the run itself set and another run may set again: not its leave to pass a guardrail."""
+        return {
+            name: item.text
+            for name, item in self._resolved.items()
+            if item.layer is Layer.RUN and item.setting.layers != RUN_ONLY
+        }
+
+    @property
     def override_reason(self) -> str | None:
         """Why this run may pass what would block, and who approved; None when nothing is overridden."""
         return self.text("CVN_GUARDRAIL_OVERRIDE_REASON") or None

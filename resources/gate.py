@@ -13,6 +13,8 @@ from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
 )
 
+from cvntrade_assets.operations.pipelines import is_discoverys
+
 # Under this name a verdict says which files it judged.
 FINGERPRINT = "fingerprint"
 DATA_VERSION_TAG = "dagster/data_version"
@@ -46,8 +48,11 @@ class Gate:
     instance: dg.DagsterInstance
     blocking_checks: Mapping[str, Sequence[str]]
 
-    def current_version(self, asset: str, crypto: str) -> str:
-        """The version of the newest materialization; GateClosedError when there is none, or it names no version."""
+    def current_version(self, asset: str, crypto: str, reader: str | None = None) -> str:
+        """The version of the newest materialization; GateClosedError when there is none, or it names no version.
+
+        The message names the command that builds it; `reader` is the asset that asks, which may need more of it.
+        """
         records = self.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[crypto]), limit=1
         ).records
@@ -57,7 +62,7 @@ class Gate:
             what = f"{asset} of {crypto} was never built"
             if materialization is not None:
                 what = f"the newest materialization of {asset} of {crypto} names no version: it was reported by hand"
-            raise GateClosedError(f"{what}. Build it with `{_rebuild(asset, crypto)}`, then run again.")
+            raise GateClosedError(f"{what}. Build it with `{_rebuild(asset, crypto, reader)}`, then run again.")
         return version
 
     def verdicts(self, asset: str, crypto: str, fingerprint: str) -> list[Verdict]:
@@ -68,7 +73,7 @@ class Gate:
         """The blocking checks that failed on these files; a check that has not judged them is not among them."""
         return [verdict for verdict in self.verdicts(asset, crypto, fingerprint) if verdict.passed is False]
 
-    def require_open(self, asset: str, crypto: str, version: str, fingerprint: str) -> None:
+    def require_open(self, asset: str, crypto: str, version: str, fingerprint: str, reader: str | None = None) -> None:
         """Let a version pass only when every blocking check passed on its files.
 
         Args:
@@ -77,6 +82,7 @@ class Gate:
             version: The version, for the message.
             fingerprint: The checksum of its manifest, which holds every file's: a version that was removed and built
                 again is judged again.
+            reader: The asset that asks, for the message.
 
         Raises:
             GateClosedError: a blocking check failed on these files, or has no completed evaluation of them.
@@ -89,7 +95,7 @@ class Gate:
             )
             raise GateClosedError(
                 f"{asset} of {crypto}, version {version}, is refused as an input. {reasons}. "
-                f"Rebuild it with `{_rebuild(asset, crypto)}`, then run again."
+                f"Rebuild it with `{_rebuild(asset, crypto, reader)}`, then run again."
             )
 
     def _verdict(self, asset: str, crypto: str, fingerprint: str, check: str) -> Verdict:
@@ -114,5 +120,7 @@ def _judged(evaluation: dg.AssetCheckEvaluation) -> str | None:
     return value.value if isinstance(value, dg.TextMetadataValue) else None
 
 
-def _rebuild(asset: str, crypto: str) -> str:
+def _rebuild(asset: str, crypto: str, reader: str | None) -> str:
+    if is_discoverys(asset) or is_discoverys(reader or ""):
+        return f"cvntrade discovery --crypto {crypto}"
     return f"cvntrade backfill --crypto {crypto} --select {asset}+"

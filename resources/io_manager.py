@@ -49,9 +49,10 @@ class ArtifactIOManager(dg.IOManager):
         """
         gate = self.gate(context.instance)
         asset, crypto = context.asset_key.to_user_string(), context.partition_key
+        reader = _reader(context)
         try:
-            artifact = self.store.require(asset, crypto, gate.current_version(asset, crypto))
-            gate.require_open(asset, crypto, artifact.version, artifact.fingerprint)
+            artifact = self.store.require(asset, crypto, gate.current_version(asset, crypto, reader))
+            gate.require_open(asset, crypto, artifact.version, artifact.fingerprint, reader)
             return artifact
         except (GateClosedError, ArtifactError) as error:
             raise dg.Failure(
@@ -59,6 +60,14 @@ class ArtifactIOManager(dg.IOManager):
                 metadata={"refused_input": asset, "crypto": crypto},
                 allow_retries=False,
             ) from error
+
+
+def _reader(context: dg.InputContext) -> str | None:
+    """The asset whose stage loads the input; None when somebody loads it by hand."""
+    try:
+        return str(context.op_def.name)
+    except dg.DagsterInvariantViolationError:
+        return None
 
 
 class ArtifactIOManagerResource(dg.ConfigurableIOManagerFactory[ArtifactIOManager]):

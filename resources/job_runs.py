@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._serdes import deserialize_value
 
+from cvntrade_assets.operations.failure_text import plainly
 from cvntrade_assets.operations.provenance import FORCE_TAG
 from cvntrade_assets.operations.sessions import GROUP_TAG, PipelineRun
 from resources.code_version import connection_name
@@ -151,7 +152,7 @@ def _step_trouble(event: dg.DagsterEvent) -> tuple[str, str] | None:
         asset = evaluation.asset_key.to_user_string()
         return asset, f"check {evaluation.check_name} of {asset}: {evaluation.description or 'no reason was given'}"
     if event.is_step_failure:
-        return str(event.step_key), _reason(event.step_failure_data)
+        return str(event.step_key), failure_reason(event.step_failure_data)
     return None
 
 
@@ -165,12 +166,12 @@ def _run_trouble(event: dg.DagsterEvent) -> str | None:
     return None
 
 
-def _reason(failure: Any) -> str:
-    """The innermost message: what went wrong, and not that something did."""
+def failure_reason(failure: Any) -> str:
+    """The innermost message of a step's failure: what went wrong, and not that something did."""
     described = failure.user_failure_data and failure.user_failure_data.description
     if described:
         return str(described)
     error = failure.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return "no reason was given" if error is None else str(error.message).strip()
+    return "no reason was given" if error is None else plainly(str(error.message))

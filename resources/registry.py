@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from cvntrade_assets.operations.lifecycle import PIPELINE, SIMULATED, ActingRole, ModelState, Standing, refusal
+from cvntrade_assets.market.shown import SIMULATED, shown_market
+from cvntrade_assets.operations.lifecycle import PIPELINE, ActingRole, ModelState, Standing, refusal
 from resources.secrets import process_mask
 from resources.tables import EVALUATIONS, MODEL_EVENTS, MODEL_VERSIONS
 from resources.warehouse import Warehouse
@@ -95,7 +96,7 @@ class ModelVersion:
     @property
     def shown_market(self) -> str:
         """The market as it is shown, with the mark of what was simulated."""
-        return "SIMULATED" if self.market == SIMULATED else self.market
+        return shown_market(self.market)
 
     @property
     def mirrored(self) -> bool:

@@ -90,6 +90,8 @@ SOUND: dict[str, Any] = {
     "platform": HEALTHY,
     "versions": {"code": "0.1.0+aaaaaaaa", "walk_forward": "ab12"},
     "data_from": datetime(2023, 7, 3, tzinfo=UTC),
+    "run_settings": {},
+    "variants": {},
     "data_until": datetime(2025, 7, 1, tzinfo=UTC),
 }
 

@@ -876,3 +876,9 @@ def test_the_manuals_names_are_settings_of_a_run():
     assert "hpo_trials is not a setting" in refusal(base_env={"hpo_trials": "7"})
     both = refusal(run={"hpo_trials": "7", "CVN_DEFAULT_N_TRIALS": "7"})
     assert "hpo_trials and CVN_DEFAULT_N_TRIALS are one setting, and both are given" in both
+
+
+def test_what_the_run_set_is_what_another_run_may_set_again():
+    leave = {"CVN_GUARDRAIL_OVERRIDE": "1", "CVN_GUARDRAIL_OVERRIDE_REASON": "tried once, approved by @somebody"}
+    found = resolved(base_env={"CVN_SEED": "7"}, factor={"CVN_FEE_BPS": "5"}, run={"hpo_trials": "9", **leave})
+    assert found.set_by_run == {"CVN_DEFAULT_N_TRIALS": "9"}

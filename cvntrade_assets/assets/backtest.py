@@ -1,6 +1,5 @@
 """Backtest: what acting on the frozen model's answers over the test slice would have earned, on fine candles."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.page import picture
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.learning.from_settings import EXECUTION_SETTINGS, execution
 from cvntrade_assets.market.candles import timeframe_delta
@@ -26,8 +26,7 @@ EQUITY = "equity"
 def show_backtest(stored: StoredBacktest, summary: Summary, stage: Stage) -> Mapping[str, Any]:
     """The equity curve, as a picture behind one click on the asset's page."""
     del summary, stage
-    picture = base64.b64encode(stored.plots[EQUITY]).decode()
-    return {"plots": dg.MetadataValue.md(f"![{EQUITY}](data:image/png;base64,{picture})")}
+    return {"plots": dg.MetadataValue.md(picture(EQUITY, stored.plots[EQUITY]))}
 
 
 @stage(

@@ -105,6 +105,8 @@ def _occasion(stage: Stage) -> "Occasion":
         market=market,
         run_id=run.run_id,
         session=session_of(run.run_id, run.tags),
+        run_settings=settings.set_by_run,
+        variants=settings.variants,
         versions={**rolled.manifest.provenance.inputs, **made_from, "code": code_version()},
         fine_interval=timeframe_delta(settings.text("CVN_BACKTEST_TIMEFRAME")),
         seed=settings.whole("CVN_SEED"),

@@ -1,12 +1,12 @@
 """The page of one crypto's evaluation: its pictures, and its tables of candidates, folds, gates and findings."""
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.page import picture, table
 from cvntrade_assets.assets.stage import Stage, Summary
 from resources.evaluation_codecs import StoredEvaluation
 
@@ -21,9 +21,10 @@ PLOTS = ("screening_heat_map", "fold_bars", "equity_of_the_test", "equity_rollin
 _DIGITS = 4
 
 _CANDIDATES = (
-    *(("pte", "string"), ("rank", "int"), ("leading", "bool"), ("gates", "string"), ("f1_buy", "float")),
+    *(("pte", "string"), ("rank", "int"), ("leading", "bool"), ("f1_buy", "float")),
     *(("baseline_f1_buy", "float"), ("std_f1_buy", "float"), ("sortino", "float"), ("rolling_sortino", "float")),
     *(("n_trades", "int"), ("total_return", "float"), ("max_drawdown", "float"), ("dsr", "float")),
+    ("gates", "string"),
 )
 _FOLDS = (
     *(("fold", "int"), ("test_from", "string"), ("test_until", "string"), ("rows", "int"), ("buy_rate", "float")),
@@ -47,7 +48,7 @@ def show_evaluation(stored: StoredEvaluation, summary: Summary, stage: Stage) ->
     del stage
     leading = stored.leading
     found = summary["findings"]
-    pictures = "\n\n".join(_picture(name, stored.plots[name]) for name in PLOTS)
+    pictures = "\n\n".join(picture(name, stored.plots[name]) for name in PLOTS)
     return {
         "diagnosis": summary["diagnosis"],
         "plots": dg.MetadataValue.md(pictures),
@@ -116,6 +117,7 @@ def _intervals(record: "CorrelationData[str]") -> list[dict[str, Any]]:
     return [
         {"field": name, "low": low, "value": getattr(record, name), "high": high}
         for name, (low, high) in record.intervals.items()
+        if getattr(record, name) is not None
     ]
 
 
@@ -124,14 +126,9 @@ def _findings(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _table(columns: Sequence[tuple[str, str]], rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """A table with these columns; what is undefined is an empty cell."""
-    records = [dg.TableRecord({name: _cell(row[name]) for name, _ in columns}) for row in rows]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns=[dg.TableColumn(*column) for column in columns]))
+    """A table with these columns, its numbers as short as they are read."""
+    return table(columns, [{name: _short(row[name]) for name, _ in columns} for row in rows])
 
 
-def _cell(value: Any) -> Any:
+def _short(value: Any) -> Any:
     return round(value, _DIGITS) if isinstance(value, float) else value
-
-
-def _picture(name: str, png: bytes) -> str:
-    return f"![{name.replace('_', ' ')}](data:image/png;base64,{base64.b64encode(png).decode()})"

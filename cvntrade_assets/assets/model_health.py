@@ -1,6 +1,5 @@
 """Model health: how the registered models of one crypto do on candles that they have never seen."""
 
-import base64
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.page import picture
 from cvntrade_assets.learning.from_settings import execution
 from cvntrade_assets.market.candles import timeframe_delta
 from cvntrade_assets.market.history import CandleHistory
+from cvntrade_assets.market.shown import shown_market
 from cvntrade_assets.operations.lifecycle import ModelState
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
@@ -106,7 +107,7 @@ def model_health(
     return dg.MaterializeResult(
         metadata={
             "health": told,
-            "market": "SIMULATED" if candles.market == "simulated" else candles.market,
+            "market": shown_market(candles.market),
             "models": dg.MetadataValue.json([each.told() for each in looked]),
             **dict(_pictures(looked)),
         },
@@ -221,5 +222,4 @@ def _pictures(looked: Sequence[Looked]) -> Iterator[tuple[str, dg.MetadataValue[
             png = reliability_diagram(
                 truth, rows["score"], rows["probability"], crypto=model.crypto, market=model.market
             )
-            picture = f"![reliability](data:image/png;base64,{base64.b64encode(png).decode()})"
-            yield f"{prefix}_reliability", dg.MetadataValue.md(picture)
+            yield f"{prefix}_reliability", dg.MetadataValue.md(picture("reliability", png))

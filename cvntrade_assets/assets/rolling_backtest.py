@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.page import table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.assets.walk_forward import TESTING_SETTINGS, gather
@@ -28,23 +29,20 @@ _STEP_COLUMNS = (
 def show_steps(value: "tuple[Rolled, ...]", summary: Summary, stage: Stage) -> Mapping[str, Any]:
     """Every candidate's steps as a table."""
     del summary, stage
-    records = [
-        dg.TableRecord(
-            {
-                "pte": str(rolled.pte),
-                "step": step.plan.number,
-                "from": step.plan.starts[3].isoformat(),
-                "until": step.plan.end.isoformat(),
-                "train_rows": int(step.rows["train"]),
-                "threshold": step.threshold,
-                "trade_threshold": step.trade_threshold,
-            }
-        )
+    rows = [
+        {
+            "pte": str(rolled.pte),
+            "step": step.plan.number,
+            "from": step.plan.starts[3].isoformat(),
+            "until": step.plan.end.isoformat(),
+            "train_rows": step.rows["train"],
+            "threshold": step.threshold,
+            "trade_threshold": step.trade_threshold,
+        }
         for rolled in value
         for step in rolled.steps
     ]
-    columns = [dg.TableColumn(name, kind) for name, kind in _STEP_COLUMNS]
-    return {"steps": dg.MetadataValue.table(records, dg.TableSchema(columns=columns))}
+    return {"steps": table(_STEP_COLUMNS, rows)}
 
 
 @stage(
@@ -65,7 +63,7 @@ def rolling_backtest(
 ) -> Made:
     """The walk-forward rolling backtest (WFRB) of every tested candidate, on the fine candles of the last test period.
 
-    Before each step trees, calibration and threshold are fitted on that step's own past, with the hyperparameters that
+    Before each step trees, calibration and thresholds are fitted on that step's own past, with the hyperparameters that
     the last fold found before the period began. The last step's model is the one that may be registered: it was made
     by the procedure that was judged. A candidate with a step that cannot be fitted is left out, and said why.
     """

@@ -1,6 +1,5 @@
 """Screening matrix: every point of the PTE grid, ranked on a slice that lies before the first test period."""
 
-import base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +7,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from cvntrade_assets.assets.page import picture, table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.learning.from_settings import (
@@ -28,24 +28,20 @@ if TYPE_CHECKING:
 
 HEAT_MAP = "screening_heat_map"
 _SHOWN_POINTS = 20
+_SHOWN_DIGITS = 5
 _SHOWN_COLUMNS = (
-    *(("rank", "int"), ("pte", "string"), ("eligible", "bool"), ("reason", "string"), ("sharpe", "float")),
-    *(("expectancy_net", "float"), ("n_trades", "int"), ("f1_buy", "float"), ("baseline_f1_buy", "float")),
+    *(("rank", "int"), ("pte", "string"), ("eligible", "bool"), ("sharpe", "float"), ("expectancy_net", "float")),
+    *(("n_trades", "int"), ("f1_buy", "float"), ("baseline_f1_buy", "float"), ("reason", "string")),
 )
 
 
 def show_screening(stored: StoredScreening, summary: Summary, stage: Stage) -> Mapping[str, Any]:
     """The heat map behind one click on the asset's page, and the best points as a table."""
     del summary, stage
-    picture = base64.b64encode(stored.plots[HEAT_MAP]).decode()
-    best = stored.screening.points.head(_SHOWN_POINTS)
-    records = [
-        dg.TableRecord({name: _cell(row[name]) for name, _ in _SHOWN_COLUMNS}) for row in best.to_dict(orient="records")
-    ]
-    columns = [dg.TableColumn(name, kind) for name, kind in _SHOWN_COLUMNS]
+    best = stored.screening.points.head(_SHOWN_POINTS).round(_SHOWN_DIGITS)
     return {
-        "heat_map": dg.MetadataValue.md(f"![screening heat map](data:image/png;base64,{picture})"),
-        f"best_{_SHOWN_POINTS}": dg.MetadataValue.table(records, dg.TableSchema(columns=columns)),
+        "heat_map": dg.MetadataValue.md(picture(HEAT_MAP, stored.plots[HEAT_MAP])),
+        f"best_{_SHOWN_POINTS}": table(_SHOWN_COLUMNS, best.to_dict(orient="records")),
     }
 
 
@@ -118,10 +114,3 @@ def _summary(screening: "Screening", plan: "Boundaries") -> dict[str, Any]:
         "selection_from": plan.starts[2].isoformat(),
         "selection_to": plan.end.isoformat(),
     }
-
-
-def _cell(value: Any) -> Any:
-    """A table's cell; what is undefined is empty."""
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value

@@ -14,8 +14,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.market.shown import shown_market
 from cvntrade_assets.operations.fitness import unfit_reasons
 from cvntrade_assets.operations.guardrails import PREFLIGHT
+from cvntrade_assets.operations.pipelines import is_discoverys
 from cvntrade_assets.operations.preflight import judge_stored, refusal_told
 from cvntrade_assets.operations.provenance import CONTENT, FORCE_TAG, FORCED, Provenance
 from cvntrade_assets.operations.rollout import ROLLOUT_TAG, RolloutStage, read_tag
@@ -188,9 +190,10 @@ def _refuse_unfit_inputs(here: Stage, may_be_older: tuple[str, ...]) -> None:
     versions = {name: artifact.version for name, artifact in here.inputs.items()}
     reasons = unfit_reasons(provenances, versions, here.settings, may_be_older)
     if reasons:
+        command = "discovery" if is_discoverys(here.asset) else "backfill"
         raise dg.Failure(
             f"{here.asset} of {here.crypto} refuses its inputs: {'; '.join(reasons)}. Build what is upstream in this "
-            f"run too, e.g. `cvntrade backfill --crypto {here.crypto}` with the same --set, or run with the settings "
+            f"run too, e.g. `cvntrade {command} --crypto {here.crypto}` with the same --set, or run with the settings "
             "that they were built with.",
             allow_retries=False,
         )
@@ -287,7 +290,7 @@ def _result(
         **summary,
         "version": provenance.version,
         "reused": reused,
-        "market": "SIMULATED" if provenance.market == "simulated" else provenance.market,
+        "market": shown_market(provenance.market),
         "settings_used": dict(provenance.settings),
         "seconds": round(seconds, 3),
     }

@@ -1,6 +1,5 @@
 """Test report: what the frozen model, calibrator and threshold are worth on the test slice, looked at once."""
 
-import base64
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -8,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.page import picture
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.market.candles import timeframe_delta
+from cvntrade_assets.market.shown import shown_market
 from resources.artifacts import Artifact
 from resources.codecs import StoredCalibration, StoredModel, StoredReport
 from resources.evaluation_codecs import StoredBacktest
@@ -29,7 +30,7 @@ _BESIDE = ("total_return", "always_buy_total_return", "buy_and_hold_total_return
 
 def show_report(stored: StoredReport, summary: Summary, stage: Stage) -> Mapping[str, Any]:
     """The plots, as pictures behind one click on the asset's page, and the way to MLflow."""
-    rows = (" ".join(_picture(name, stored.plots[name]) for name in row) for row in _PLOT_ROWS)
+    rows = (" ".join(picture(name, stored.plots[name]) for name in row) for row in _PLOT_ROWS)
     link = stage.resources.tracking.link(summary["mlflow_run"])
     return {"plots": dg.MetadataValue.md("\n\n".join(rows)), "mlflow": dg.MetadataValue.url(link)}
 
@@ -140,7 +141,7 @@ def _track(
         **{f"xgboost.{name}": value for name, value in model.load().model.params.items()},
     }
     tags = {
-        "market": "SIMULATED" if model.market == "simulated" else model.market,
+        "market": shown_market(model.market),
         "model_version": model.version,
         "calibration_version": calibration.version,
     }
@@ -152,7 +153,3 @@ def _track(
     metrics = stored.report.as_metrics() | {name: float(value) for name, value in traded.items() if value is not None}
     run = stage.resources.tracking.log(params, metrics, tags, files)
     return str(run)
-
-
-def _picture(name: str, png: bytes) -> str:
-    return f"![{name.replace('_', ' ')}](data:image/png;base64,{base64.b64encode(png).decode()})"

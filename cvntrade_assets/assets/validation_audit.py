@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.page import table
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.learning.from_settings import embargo, fixed_hyperparameters
 from cvntrade_assets.market.candles import timeframe_delta
@@ -32,14 +33,11 @@ def show_probes(audit: Audit, summary: Summary, stage: Stage) -> Mapping[str, An
     del summary, stage
     if isinstance(audit, InconclusiveAudit):
         return {"reason": audit.reason}
-    records = [
-        dg.TableRecord(
-            {"probe": each.name, "passed": each.passed, "value": each.value, "limit": each.limit, "found": each.message}
-        )
+    rows = [
+        {"probe": each.name, "passed": each.passed, "value": each.value, "limit": each.limit, "found": each.message}
         for each in audit.probes
     ]
-    columns = [dg.TableColumn(name, kind) for name, kind in _COLUMNS]
-    return {"probes": dg.MetadataValue.table(records, dg.TableSchema(columns=columns))}
+    return {"probes": table(_COLUMNS, rows)}
 
 
 @stage(

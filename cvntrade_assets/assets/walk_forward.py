@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.assets.allowed import require_allowed
+from cvntrade_assets.assets.page import table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
 from cvntrade_assets.learning.from_settings import (
@@ -41,28 +42,25 @@ _FOLD_COLUMNS = (
 def show_folds(value: "tuple[Tested, ...]", summary: Summary, stage: Stage) -> Mapping[str, Any]:
     """Every candidate's folds as a table."""
     del summary, stage
-    records = [
-        dg.TableRecord(
-            {
-                "pte": str(tested.pte),
-                "fold": fold.plan.number,
-                "test_from": fold.plan.starts[3].isoformat(),
-                "test_until": fold.plan.end.isoformat(),
-                "rows": fold.report.rows,
-                "f1_buy": fold.report.f1_buy,
-                "baseline_f1_buy": fold.report.baseline_f1_buy,
-                "buy_rate": fold.report.buy_rate,
-                "threshold": fold.threshold,
-                "trade_threshold": fold.trade_threshold,
-                "n_trades": fold.performance.n_trades,
-                "sortino": fold.performance.sortino,
-            }
-        )
+    rows = [
+        {
+            "pte": str(tested.pte),
+            "fold": fold.plan.number,
+            "test_from": fold.plan.starts[3].isoformat(),
+            "test_until": fold.plan.end.isoformat(),
+            "rows": fold.report.rows,
+            "f1_buy": fold.report.f1_buy,
+            "baseline_f1_buy": fold.report.baseline_f1_buy,
+            "buy_rate": fold.report.buy_rate,
+            "threshold": fold.threshold,
+            "trade_threshold": fold.trade_threshold,
+            "n_trades": fold.performance.n_trades,
+            "sortino": fold.performance.sortino,
+        }
         for tested in value
         for fold in tested.folds
     ]
-    columns = [dg.TableColumn(name, kind) for name, kind in _FOLD_COLUMNS]
-    return {"folds": dg.MetadataValue.table(records, dg.TableSchema(columns=columns))}
+    return {"folds": table(_FOLD_COLUMNS, rows)}
 
 
 @stage(

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
 from cvntrade_assets.partitions import CRYPTO
+from resources.job_runs import failure_reason
 from resources.scratch import scratch_schema, scratch_tracking
 from resources.secrets import process_mask
 from resources.tracking import TrackingResource
@@ -223,20 +223,9 @@ def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
             yield f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
     for event in result.all_events:
         if event.is_step_failure:
-            yield f"step {event.step_key}: {_reason(event.step_failure_data)}"
+            yield f"step {event.step_key}: {failure_reason(event.step_failure_data)}"
         elif event.event_type == dg.DagsterEventType.RUN_FAILURE:
             yield f"run: {event.message}"
-
-
-def _reason(failure: Any) -> str:
-    """The innermost message: what went wrong, and not that something did."""
-    described = failure.user_failure_data and failure.user_failure_data.description
-    if described:
-        return str(described)
-    error = failure.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return "no reason given" if error is None else error.message.strip()
 
 
 @contextmanager

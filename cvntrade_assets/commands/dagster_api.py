@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from cvntrade_assets.commands.errors import CommandError
+from cvntrade_assets.operations.failure_text import plainly
 from cvntrade_assets.operations.masking import public_address
 
 LOCATION = "cvntrade"
@@ -386,5 +387,5 @@ def _failure(event: Mapping[str, Any]) -> str | None:
         reason = described or (
             causes[-1]["message"] if causes else (event["error"] or {}).get("message", "no reason given")
         )
-        return f"step {event['stepKey']}: {reason.strip()}"
+        return f"step {event['stepKey']}: {plainly(reason)}"
     return None

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.results import crypto_of
+from cvntrade_assets.market.shown import shown_market
 from cvntrade_assets.operations.pipelines import Pipeline
 from resources.evaluations import evaluations_of
 from resources.registry import ModelVersion, models
@@ -22,14 +23,14 @@ _CELLS: Mapping[str, Callable[[Mapping[str, Any], ModelVersion | None], str]] = 
     "f1_buy / always-BUY": lambda row, _: f"{_number(row['f1_buy'])} / {_number(row['baseline_f1_buy'])}",
     "Sortino": lambda row, _: _number(row["sortino"], 2),
     "trades": lambda row, _: _number(row["n_trades"], 0),
-    "gates": lambda row, _: _gates(row["record"]["gates"]),
+    "gates\nheld": lambda row, _: _gates(row["record"]["gates"]),
     "registered": lambda _, model: "no" if model is None else f"{model.state} {model.number}",
-    "market": lambda row, _: _market(row["market"]),
+    "market": lambda row, _: escape(shown_market(row["market"])),
     "judged (UTC)": lambda row, _: f"{row['recorded_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
 }
 # What fits into 120 columns.
 _RESULTS = tuple(name for name in _CELLS if name != "judged (UTC)")
-_LATEST = tuple(name for name in _CELLS if name not in ("trades", "gates"))
+_LATEST = tuple(name for name in _CELLS if name not in ("trades", "gates\nheld"))
 _FOLDS = ("crypto", "PTE", "f1_buy", "always-BUY f1", "f1_buy of the screening's model", "folds", "market")
 _HEALTH = ("crypto", "model", "age", "candles unseen", "f1_buy", "always-BUY f1", "Sortino", "tp/sl/timeout", "market")
 _BESIDE = "f1_buy means something only beside always-BUY, the F1 of saying BUY every time; `-` is undefined, never 0."
@@ -95,16 +96,18 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _print_reasons(row: Mapping[str, Any], console: Console) -> None:
-    """The diagnosis in a sentence with the next command, and every gate that refused with its reason."""
+    """The diagnosis in a sentence, every gate that refused with its reason, and the next command on its own line."""
     from cvntrade_assets.operations.correlation_data import from_record
     from cvntrade_assets.operations.diagnosis import diagnose
     from cvntrade_assets.operations.verdict_text import one_sentence
 
     record = from_record(row["record"], row["crypto"])
-    lines = [one_sentence(record, diagnose(record))]
+    diagnosis = diagnose(record)
+    lines = [one_sentence(record, diagnosis)]
     lines += [f"  gate {gate.name} refuses it: {gate.reason}" for gate in record.gates if not gate.passed]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"    [bold]{escape(diagnosis.primary.next_command)}[/bold]", soft_wrap=True)
 
 
 def _print_folds(made: Mapping[str, Mapping[str, Any]], console: Console) -> None:
@@ -131,11 +134,9 @@ def _print_health(made: Mapping[str, Mapping[str, Any]], console: Console) -> No
         console.print(table)
         console.print(_BESIDE)
     for crypto, said in made.items():
-        for line in (
-            said["health"],
-            *(f"{model['name']}: {note}" for model in said["models"] for note in model["notes"]),
-        ):
-            console.print(f"{crypto}: {line}", markup=False, highlight=False, soft_wrap=True)
+        notes = (f"{model['name']}: {note}" for model in said["models"] for note in model["notes"])
+        for line in (f"{crypto}: {said['health']}", *notes):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _health(crypto: str, model: Mapping[str, Any]) -> list[str]:
@@ -149,7 +150,7 @@ def _health(crypto: str, model: Mapping[str, Any]) -> list[str]:
         _number(model.get("baseline_f1_buy")),
         _number(model.get("sortino"), 2),
         shares,
-        _market(model["market"]),
+        escape(shown_market(model["market"])),
     ]
 
 
@@ -159,7 +160,3 @@ def _share(value: float | None) -> str:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
-
-
-def _market(market: str) -> str:
-    return "SIMULATED" if market == "simulated" else escape(market)

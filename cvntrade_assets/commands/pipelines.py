@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from rich.console import Console
 from rich.markup import escape
@@ -72,7 +73,8 @@ def run_pipeline(connection: Connection, name: str, request: Request, *, wait: b
     require_rollout(connection.warehouse(), settings)
     api = connection.api()
     session = launch_session(connection, PIPELINES[name], request, settings)
-    console.print(escape(f"{name} of {', '.join(session.cryptos)}, session {session.id}: {api.url}/jobs/{name}/runs"))
+    page = _page(api.url, session.id)
+    console.print(escape(f"{name} of {', '.join(session.cryptos)}, session {session.id}: {page}"), soft_wrap=True)
     if not wait:
         console.print("`cvntrade status` tells how it stands.")
         return SUCCEEDED
@@ -112,6 +114,11 @@ def launch_session(connection: Connection, pipeline: Pipeline, request: Request,
             raise CommandError(f"{pipeline.name} of {crypto} was not started: {error}{before}") from error
         started.append(crypto)
     return Session(session, pipeline, cryptos)
+
+
+def _page(ui_url: str, session_id: str) -> str:
+    """The UI's page of a session's runs, and of no others."""
+    return f"{ui_url}/runs?{urlencode({'q[0]': f'tag:{SESSION_TAG}={session_id}'})}"
 
 
 def _follow(api: DagsterApi, session: Session, console: Console) -> Runs:

@@ -3,7 +3,6 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from cvntrade_assets.definitions import defs_on
 from cvntrade_assets.local.options import stack_options
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.job_runs import failure_reason
 from resources.tracking import TrackingResource
 
 PASSED, FAILED = 0, 1
@@ -35,7 +35,7 @@ def smoke(console: Console) -> int:
             result = job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
     failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
     if failures or not result.success:
-        reasons = [_reason(failure) for failure in failures] or ["the run did not succeed; its log says more"]
+        reasons = [failure_reason(failure) for failure in failures] or ["the run did not succeed; its log says more"]
         console.print(f"[red]production smoke failed:[/red] {escape('; '.join(reasons))}", soft_wrap=True)
         return FAILED
     (output,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.STEP_OUTPUT]
@@ -44,8 +44,3 @@ def smoke(console: Console) -> int:
         table.add_row(escape(name), str(value.value))
     console.print(table)
     return PASSED
-
-
-def _reason(failure: Any) -> str:
-    described = failure.user_failure_data and failure.user_failure_data.description
-    return str(described or (failure.error and failure.error.message) or "no reason given").strip()

@@ -52,7 +52,9 @@ def _print_standing(standing: Standing, records: JobRuns, ui_url: str, console: 
     first = min(standing.latest, key=lambda run: run.created)
     group = f", group {first.group}" if first.group else ""
     began = first.created.astimezone(UTC)
-    console.print(f"[bold]{standing.pipeline}[/bold]  {began:%Y-%m-%d %H:%M:%S} UTC, session {first.session}{group}")
+    given = "".join(f" --set {name}={text}" for name, text in first.settings.items())
+    said = process_mask().text(f"{began:%Y-%m-%d %H:%M:%S} UTC, session {first.session}{group}{given}")
+    console.print(f"[bold]{standing.pipeline}[/bold]  {escape(said)}", soft_wrap=True)
     _print_together(standing.latest, "succeeded", console)
     _print_together(standing.latest, "waiting", console)
     for run in standing.latest:

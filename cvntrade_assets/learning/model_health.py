@@ -122,7 +122,7 @@ def examine(fitted: Fitted, pte: PTE, unseen: Unseen, execution: Execution) -> E
     """Ask a frozen model about candles that it has never seen, and hold its answers against what they came to.
 
     Args:
-        fitted: The model with its calibration and threshold; nothing of it is fitted anew.
+        fitted: The model with its calibration and thresholds; nothing of it is fitted anew.
         pte: What its labels and trades mean.
         unseen: The candles.
         execution: How its answers become trades.
@@ -133,7 +133,7 @@ def examine(fitted: Fitted, pte: PTE, unseen: Unseen, execution: Execution) -> E
 
     asked = unseen.features[unseen.features.index >= unseen.since]
     if asked.empty:
-        why = f"no candle has closed since {unseen.since.isoformat()}, where its data end"
+        why = f"no candle has closed since {unseen.since:%Y-%m-%d %H:%M} UTC, where its data end"
         return Examined(Health(0, 0, None, None, (why,)), pd.DataFrame())
     said = predict(fitted, asked)
     # BUY means the same whether a model was trained on two classes or on three.
@@ -161,18 +161,18 @@ def _scores(rows: pd.DataFrame) -> Scores | None:
     )
 
 
-def _trade(said_buy: pd.Series, pte: PTE, unseen: Unseen, execution: Execution) -> Trades | None:
+def _trade(signal: pd.Series, pte: PTE, unseen: Unseen, execution: Execution) -> Trades | None:
     """What acting on the answers came to; None where no fine candles lie beside them."""
     from cvntrade_assets.trading.comparison import compare, covered
     from cvntrade_assets.trading.metrics import measure
 
-    times = covered(pd.DatetimeIndex(said_buy.index), unseen.fine)
+    times = covered(pd.DatetimeIndex(signal.index), unseen.fine)
     if times.empty:
         return None
     compared = compare(
         unseen.fine,
         unseen.candles,
-        said_buy.loc[times],
+        signal.loc[times],
         pte,
         fine_interval=unseen.fine_interval,
         interval=unseen.interval,

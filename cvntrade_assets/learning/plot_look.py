@@ -39,7 +39,10 @@ def label_dates(axes: Axes) -> None:
 
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    # Beside months and days the corner says their year, and not the month of the last of them.
+    formatter.offset_formats[2] = "%Y"
+    axes.xaxis.set_major_formatter(formatter)
 
 
 def new_figure(width: float, height: float, heights: tuple[int, ...] = (1,)) -> tuple[Figure, list[Axes]]:

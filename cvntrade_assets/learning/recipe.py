@@ -1,4 +1,4 @@
-"""One fit from start to end: from the rows of a training set to a frozen model and threshold.
+"""One fit from start to end: from the rows of a training set to a frozen model and thresholds.
 
 Every choice of a fit stands in one frozen `Recipe`, so that folds, steps and scripts fit alike. The settings' recipe
 is made by `from_settings.recipe`.
@@ -51,7 +51,7 @@ class Recipe:
         calibration: How scores become probabilities.
         threshold_method: What the threshold maximises from which BUY is said.
         trade_threshold_method: What the threshold maximises from which a candle is traded.
-        round_trip: Cost of a trade as a fraction of the position, for the expected-value threshold.
+        round_trip: Cost of a trade as a fraction of the position, for a threshold of expected value.
         seed: Of everything random.
     """
 
@@ -99,7 +99,7 @@ class Fitted:
 
 
 def fit(recipe: Recipe, rows: TrainingSet, *, say: Say) -> Fitted:
-    """Fit on the train slice, stop on validation, calibrate and take the threshold on calibration.
+    """Fit on the train slice, stop on validation, calibrate and take both thresholds on calibration.
 
     No other slice is looked at; `rows` need not hold a test slice.
 

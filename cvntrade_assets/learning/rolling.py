@@ -73,8 +73,8 @@ def roll(
 ) -> Rolled:
     """Walk the last fold's test period step by step, each fitted on what was known when it begins.
 
-    Features, labels, trees, calibration and threshold are a step's own. Hyperparameters are the last fold's: its search
-    ended where the first step begins. Trades run on from step to step: one account, one position at a time.
+    Features, labels, trees, calibration and thresholds are a step's own. Hyperparameters are the last fold's: its
+    search ended where the first step begins. Trades run on from step to step: one account, one position at a time.
 
     Args:
         history: The market.

@@ -17,7 +17,6 @@ import pandas as pd
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 Values: TypeAlias = "npt.NDArray[Any] | pd.Series[Any]"
 
 DEFAULT_BINS = 10

@@ -116,7 +116,7 @@ def screen(
         interval: The candles' timeframe.
         grid: The PTEs.
         plan: Where train, validation and selection slice begin, and where the last ends; see `timeline.plan_screening`.
-        recipe: CUSUM, weights, embargo, threshold method, cost and seed are read from it.
+        recipe: CUSUM, weights, embargo, threshold methods, cost and seed are read from it.
         execution: How signals become trades.
         least_trades: The fewest trades of an eligible point; see `least_trades_of`.
         n_candidates: Most candidates.

@@ -146,14 +146,21 @@ def _dress(axes: Axes, name: str, grid: _Grid) -> None:
 
 def _draw_point(axes: Axes, point: Mapping[str, Any], scale: _Scale, grid: _Grid, *, framed: bool) -> None:
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     x, y = grid.place(point["stop_loss"], point["take_profit"])
     sharpe, delta = float(point["sharpe"]), float(point["f1_buy_delta"])
     ink = scale.ink(sharpe)
     axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=scale.colour(sharpe), linewidth=0))
-    told = f"{100.0 * delta:+.1f}" if np.isfinite(delta) else "?"
+    # Rounded first and 0 added, so that what rounds to 0 has no minus sign.
+    told = f"{round(100.0 * delta, 1) + 0.0:+.1f}" if np.isfinite(delta) else "?"
     axes.text(x, y, told, ha="center", va="center", fontsize=6, color=ink)
     if not point["eligible"]:
         axes.text(x + 0.44, y + 0.42, "×", ha="right", va="top", fontsize=5, color=ink)
     if framed:
-        axes.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor=INK, linewidth=1.6))
+        # Its light edge tells the frame from a dark cell.
+        edged = [withStroke(linewidth=3.2, foreground=PAPER)]
+        frame = Rectangle(
+            (x - 0.47, y - 0.44), 0.94, 0.88, fill=False, edgecolor=INK, linewidth=1.6, path_effects=edged
+        )
+        axes.add_patch(frame)

@@ -42,7 +42,7 @@ class Traded:
 
 def trade(
     history: History,
-    said_buy: pd.Series,
+    signal: pd.Series,
     fine: pd.DataFrame,
     pte: PTE,
     execution: Execution,
@@ -57,7 +57,7 @@ def trade(
 
     Args:
         history: The market that the model was asked about.
-        said_buy: bool, index open times of the history's candles of the period.
+        signal: bool, whether the candle is to be traded, index open times of the history's candles of the period.
         fine: What trades are simulated on: the period's candles, those of the history or finer ones.
         pte: Stop, target and horizon.
         execution: Costs, position size, cooldown, trend filter.
@@ -69,11 +69,11 @@ def trade(
     """
     from cvntrade_assets.trading.comparison import compare, covered
 
-    _refuse_another_period(fine, pd.DatetimeIndex(said_buy.index), interval, history.interval)
+    _refuse_another_period(fine, pd.DatetimeIndex(signal.index), interval, history.interval)
     compared = compare(
         fine,
         history.candles,
-        said_buy.loc[covered(pd.DatetimeIndex(said_buy.index), fine)],
+        signal.loc[covered(pd.DatetimeIndex(signal.index), fine)],
         pte,
         fine_interval=interval,
         interval=history.interval,

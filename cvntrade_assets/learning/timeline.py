@@ -121,10 +121,10 @@ def plan_steps(
 def _first_candles(times: pd.DatetimeIndex, edges: list[pd.Timestamp], end: pd.Timestamp) -> list[pd.Timestamp]:
     """The first candle of each test period."""
     if edges[0] <= times[0]:
-        lasting = end - times[0]
+        each, lasting = (length / pd.Timedelta(days=1) for length in ((end - edges[0]) / len(edges), end - times[0]))
         raise UnusableSplitError(
-            f"{len(edges)} test periods of {(end - edges[0]) / len(edges)} leave nothing to learn from: the candles "
-            f"with features last {lasting}, from {times[0]}. {_ADVICE}"
+            f"{len(edges)} test periods of {each:g} days leave nothing to learn from: the candles with features "
+            f"last {lasting:.1f} days, from {times[0]:%Y-%m-%d %H:%M} UTC. {_ADVICE}"
         )
     positions = times.searchsorted(pd.DatetimeIndex(edges))
     for number, (edge, (begins, until)) in enumerate(zip(edges, pairwise([*positions, len(times)]), strict=True), 1):

@@ -37,7 +37,7 @@ class FoldResult:
 
     Attributes:
         plan: Its past and its test period.
-        fitted: The frozen model, calibration and threshold.
+        fitted: The frozen model, calibration and thresholds.
         rows: Rows of each slice.
         report: Scores on the test slice.
         predictions: One row per labelled candle of the test slice: `label`, `return`, `exit_kind`, `entry_time`,

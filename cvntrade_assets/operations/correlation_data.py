@@ -173,6 +173,10 @@ class CorrelationData(_Part, Generic[C], frozen=True):
 
     platform: Platform = Field(default=Platform(), description="how the platform was")
     duration: Duration | None = Field(default=None, description="how long the run took; None when unknown")
+    run_settings: dict[str, str] = Field(
+        description="what the run itself set, by setting: a next command sets it again"
+    )
+    variants: dict[str, str] = Field(description="the variant of every factor that the run was given")
     versions: dict[str, Text] = Field(min_length=1, description="of the code and of what it was made from, by name")
     data_from: Moment = Field(description="first candle that was used, UTC")
     data_until: Moment = Field(description="close of the last one, UTC")

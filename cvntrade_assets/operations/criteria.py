@@ -102,16 +102,15 @@ def _degraded(record: AnyRecord) -> Judged:
 
 def _saturated(record: AnyRecord) -> Judged:
     platform = record.platform
-    parts = (
-        _over("oom_kills", platform.oom_kills, SATURATED_OOM_KILLS),
-        _over("pvc_used", platform.pvc_used, SATURATED_PVC),
-        _over("cpu_used", platform.cpu_used, SATURATED_CPU),
-    )
-    for verdict in (True, None):
-        found = [part.said for part in parts if part.triggered is verdict]
-        if found:
-            return Judged(verdict, "; ".join(found))
-    return Judged(False, "; ".join(part.said for part in parts))
+    limits = {"oom_kills": SATURATED_OOM_KILLS, "pvc_used": SATURATED_PVC, "cpu_used": SATURATED_CPU}
+    parts = {name: _over(name, getattr(platform, name), limit) for name, limit in limits.items()}
+    found = [part.said for part in parts.values() if part.triggered]
+    if found:
+        return Judged(True, "; ".join(found))
+    unknown = [name for name, part in parts.items() if part.triggered is None]
+    if unknown:
+        return _lacking(", ".join(unknown))
+    return Judged(False, "; ".join(part.said for part in parts.values()))
 
 
 def _no_candidates(record: AnyRecord) -> Judged:

@@ -42,6 +42,8 @@ class Occasion:
         market: `binance` or `simulated`.
         run_id: The run that measures.
         session: The runs that were started together.
+        run_settings: What the run itself set, by setting.
+        variants: The variant of every factor that it was given.
         versions: Of the code and of what it was made from, by name.
         fine_interval: Timeframe of the candles that the backtests ran on.
         seed: Of the bootstraps.
@@ -53,6 +55,8 @@ class Occasion:
     market: Literal["binance", "simulated"]
     run_id: str
     session: str
+    run_settings: Mapping[str, str]
+    variants: Mapping[str, str]
     versions: Mapping[str, str]
     fine_interval: pd.Timedelta
     seed: int
@@ -137,6 +141,8 @@ def evaluate(
             folds=tuple(_fold(fold) for fold in each.folds),
             gates=tuple(Gate(**asdict(result)) for result in verdicts[place]),
             **_counts(rate if occasion.complete else None),
+            run_settings=dict(occasion.run_settings),
+            variants=dict(occasion.variants),
             versions=dict(occasion.versions),
             data_from=each.folds[0].plan.starts[0],
             data_until=each.last.plan.end,

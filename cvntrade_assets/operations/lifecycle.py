@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
+from cvntrade_assets.market.shown import SIMULATED
 from cvntrade_assets.operations.taxonomy import Role
-
-SIMULATED: Final = "simulated"
 
 
 class ModelState(StrEnum):

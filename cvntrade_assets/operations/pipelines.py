@@ -64,3 +64,8 @@ PIPELINES: Mapping[str, Pipeline] = {
         ),
     )
 }
+
+
+def is_discoverys(asset: str) -> bool:
+    """Whether discovery builds it and the chain does not: `cvntrade backfill` builds it alone, and nothing after it."""
+    return asset in PIPELINES["discovery"].assets and asset not in _DATA

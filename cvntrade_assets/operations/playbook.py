@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cvntrade_assets.operations.correlation_data import AnyRecord
 from cvntrade_assets.operations.taxonomy import Code
+from cvntrade_assets.settings import SHORT_NAMES, whole_names
 from cvntrade_assets.trading.gates import exceeds
 from cvntrade_assets.trading.pte import HORIZON_HOURS
 
@@ -35,6 +36,7 @@ _USUAL_BACKTEST_DAYS = 60
 _LONG_RUN_MINUTES = 180.0
 _LONG_RUN_RATIO = 1.3
 
+_SHORT = {name: short for short, name in SHORT_NAMES.items()}
 _PASSES = "at least one candidate passes its gates"
 _ATTEMPTS = "to the ML owner after 3 attempts without improvement"
 
@@ -103,8 +105,14 @@ def _slow_stage(stage: str, record: AnyRecord) -> tuple[str, str]:
 
 
 def _job(job: str, record: AnyRecord, sets: Mapping[str, str]) -> str:
-    pairs = (f"--set {shlex.quote(f'{name}={value}')}" for name, value in sets.items())
-    return " ".join((f"cvntrade {job} --crypto {shlex.quote(record.crypto)}", *pairs))
+    """The command that does again what the record's run did, but for what is changed here."""
+    changed = whole_names(sets)
+    kept = {name: value for name, value in record.run_settings.items() if name not in changed}
+    pairs = (f"--set {shlex.quote(f'{_SHORT.get(name, name)}={value}')}" for name, value in (kept | changed).items())
+    chosen = (
+        f"--factor {shlex.quote(factor)} --variant {shlex.quote(name)}" for factor, name in record.variants.items()
+    )
+    return " ".join((f"cvntrade {job} --crypto {shlex.quote(record.crypto)}", *chosen, *pairs))
 
 
 def _saturated(record: AnyRecord, _: Collection[Code]) -> Move:

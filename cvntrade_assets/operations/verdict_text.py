@@ -7,7 +7,7 @@ from cvntrade_assets.operations.diagnosis import Diagnosis, Finding
 
 
 def one_sentence(record: AnyRecord, diagnosis: Diagnosis) -> str:
-    """What is the matter, by which numbers, who answers by when, what else, and the next command.
+    """What is the matter, by which numbers, what else, who answers by when, the next command, what nobody could judge.
 
     Raises:
         ValueError: the diagnosis is of another crypto or other trade execution parameters than the record.
@@ -20,9 +20,9 @@ def one_sentence(record: AnyRecord, diagnosis: Diagnosis) -> str:
     parts = (
         said,
         _listed("also ", (_named(each) for each in diagnosis.secondary)),
-        _listed("not judged: ", diagnosis.unknown),
         f"the {found.owner} acts {found.time_limit}",
         f"next `{found.next_command}`, because {found.because}",
+        _listed("not judged: ", (f"{each.replace(': ', ' (', 1)})" for each in diagnosis.unknown)),
     )
     return "; ".join(part for part in parts if part) + "."
 

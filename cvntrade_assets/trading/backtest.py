@@ -75,9 +75,9 @@ def run_backtest(
 
     Args:
         candles: Candle frame of n rows, of the labels' timeframe or a finer one.
-        signals: Index: moments at which BUY was said, which are closes of candles: `datetime64[ns, UTC]`, strictly
-            increasing, on the candles' grid. Column `atr`: float64 average true range known then, in price units;
-            NaN or 0 where it is not.
+        signals: Index: moments at which a signal was known, which are closes of candles: `datetime64[ns, UTC]`,
+            strictly increasing, on the candles' grid. Column `atr`: float64 average true range known then, in price
+            units; NaN or 0 where it is not.
         pte: Stop, target and horizon.
         interval: The candles' timeframe.
         costs: Costs per side at level 1.

@@ -15,7 +15,7 @@ from cvntrade_assets.trading.signals import above_trend, signals_at
 
 
 class ComparisonError(ValueError):
-    """What a model said does not lie on the candles that it is to be traded on; says where, and what to do."""
+    """Signals do not lie on the candles that they are to be traded on; says where, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Compared:
 
     Attributes:
         backtest: The strategy.
-        always_buy: Saying BUY at every candle that the strategy was asked about, executed alike.
+        always_buy: A signal at every candle that the strategy was asked about, executed alike.
         buy_and_hold: Equity of buying at the first open and selling at the last close, as `Backtest.equity`. It stakes
             everything, whatever the position fraction is.
     """
@@ -47,7 +47,7 @@ def covered(times: pd.DatetimeIndex, fine: pd.DataFrame) -> pd.DatetimeIndex:
 def compare(
     fine: pd.DataFrame,
     candles: pd.DataFrame,
-    said_buy: pd.Series,
+    signal: pd.Series,
     pte: PTE,
     *,
     fine_interval: pd.Timedelta,
@@ -55,15 +55,15 @@ def compare(
     execution: Execution,
     levels: Sequence[float],
 ) -> Compared:
-    """Trade what a model said, and both baselines, on the candles from the first moment it was asked about on.
+    """Trade a model's signals, and both baselines, on the candles from the first moment it was asked about on.
 
     The trend filter holds for the strategy and for always-BUY alike.
 
     Args:
         fine: Candle frame that trades are simulated on; what lies before the first signal candle is left out.
         candles: Candle frame that the model was asked about, with its past: ATR and trend are read from it.
-        said_buy: bool, whether the model said BUY, one row per candle that it was asked about, index `open_time`
-            strictly increasing.
+        signal: bool, whether the candle is to be traded, one row per candle that the model was asked about, index
+            `open_time` strictly increasing.
         pte: Stop, target and horizon.
         fine_interval: Timeframe of `fine`.
         interval: Timeframe of `candles`.
@@ -75,7 +75,7 @@ def compare(
             before the fine candles do.
         ValueError: As `run_backtest`.
     """
-    times = pd.DatetimeIndex(said_buy.index)
+    times = pd.DatetimeIndex(signal.index)
     _refuse_uncovered(times, fine, pd.DatetimeIndex(candles.index))
     window = fine[fine.index >= times[0]]
     atr = average_true_range(candles)
@@ -91,7 +91,7 @@ def compare(
             fraction=execution.fraction,
             cooldown=execution.cooldown,
         )
-        for flags in (said_buy & allowed, allowed)
+        for flags in (signal & allowed, allowed)
     )
     return Compared(strategy, every, buy_and_hold(window, interval=fine_interval, costs=execution.costs, levels=levels))
 

@@ -135,6 +135,12 @@ def _number(value: float, digits: int) -> str:
     return f"{value if abs(value) > TOLERANCE else 0.0:.{digits}g}"
 
 
+def _probability(value: float, digits: int) -> str:
+    """Next to certain is not certain."""
+    text = _number(value, digits)
+    return ">0.9999" if text == "1" and value < 1.0 else text
+
+
 _NO_TRADING = "no trades, or no candle lost anything"
 _GATES: dict[str, _Gate] = {
     "f1_delta": _Gate(
@@ -205,7 +211,7 @@ _GATES: dict[str, _Gate] = {
         lambda limits: limits.dsr,
         _at_least,
         "at least",
-        _number,
+        _probability,
         "too few days, or none with a trade",
     ),
 }

@@ -36,11 +36,6 @@ class PassRate:
         """Share of the screened points that passed; None when none was screened."""
         return self.passed / self.screened if self.screened else None
 
-    @property
-    def of_tested(self) -> float | None:
-        """Share of the tested candidates that passed; None when none was tested."""
-        return self.passed / self.tested if self.tested else None
-
     def __str__(self) -> str:
         """The counts in one line, and what refused the others."""
         counts = f"{self.screened} screened, {self.eligible} eligible, {self.tested} tested, {self.passed} passed"

@@ -1,4 +1,4 @@
-"""From what a model said about candles to signals that a backtest can act on."""
+"""From candles that a model would trade to the moments at which a backtest can act on them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from cvntrade_assets.trading.execution import TrendFilter
 _SPANS: dict[TrendFilter, int] = {"ema_50": 50, "ema_200": 200}
 
 
-def signals_at(said_buy: pd.Series, atr: pd.Series, *, interval: pd.Timedelta) -> pd.DataFrame:
-    """The moments at which BUY became known, with the ATR known then.
+def signals_at(signal: pd.Series, atr: pd.Series, *, interval: pd.Timedelta) -> pd.DataFrame:
+    """The moments at which signals became known, with the ATR known then.
 
     Args:
-        said_buy: bool per candle, BUY was said of it; index: open times, strictly increasing.
-        atr: float64 average true range per candle, in price units; index: open times, at least those of `said_buy`.
-        interval: The candles' timeframe: what was said of a candle is known at its close, one interval after its open.
+        signal: bool per candle, it is to be traded; index: open times, strictly increasing.
+        atr: float64 average true range per candle, in price units; index: open times, at least those of `signal`.
+        interval: The candles' timeframe: a candle's signal is known at its close, one interval after its open.
 
     Returns:
-        A frame with the column `atr`, float64; its index, named `signal_time`, holds the closes of the candles of which
-        BUY was said.
+        A frame with the column `atr`, float64; its index, named `signal_time`, holds the closes of the candles that
+        are to be traded.
 
     Raises:
-        ValueError: `said_buy` is not boolean, or a candle of which BUY was said has no row in `atr`.
+        ValueError: `signal` is not boolean, or a candle that is to be traded has no row in `atr`.
     """
-    if said_buy.dtype != bool:
-        raise ValueError(f"said_buy has dtype {said_buy.dtype}: expected bool, True where BUY was said")
-    opens = pd.DatetimeIndex(said_buy.index[said_buy.to_numpy()])
+    if signal.dtype != bool:
+        raise ValueError(f"signal has dtype {signal.dtype}: expected bool, True where a candle is to be traded")
+    opens = pd.DatetimeIndex(signal.index[signal.to_numpy()])
     unknown = opens.difference(pd.DatetimeIndex(atr.index))
     if len(unknown):
-        raise ValueError(f"atr has no row for {unknown[0]}: expected one for every candle of which BUY was said")
+        raise ValueError(f"atr has no row for {unknown[0]}: expected one for every candle that is to be traded")
     closes = (opens + interval).rename("signal_time")
     return pd.DataFrame({"atr": atr.loc[opens].to_numpy(dtype="float64")}, index=closes)
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from scripted_webserver import BRACKETS, Cvntrade, Webserver
@@ -46,7 +47,12 @@ def test_a_group_is_one_run_a_crypto_of_the_named_job(cvntrade: Cvntrade, webser
         key: text for key, text in others.items() if key != PARTITION
     }
     assert tags["cvntrade/group"] == "btc-core" and tags["cvntrade/force"] == "true"
-    assert session_of("r1", tags) == tags["cvntrade/session"] and tags["cvntrade/session"] in out
+    assert session_of("r1", tags) == tags["cvntrade/session"]
+    page = urlsplit(next(word for word in out.split() if word.startswith("http")))
+    assert (page.path, parse_qs(page.query)) == (
+        "/runs",
+        {"q[0]": [f"tag:cvntrade/session={tags['cvntrade/session']}"]},
+    )
     assert "cvntrade status" in out
 
 

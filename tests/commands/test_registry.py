@@ -4,13 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-import sqlalchemy as sa
+from recorded_evaluation import record_evaluation_of
 from scripted_webserver import Cvntrade, Webserver
 
 from cvntrade_assets.operations.lifecycle import PIPELINE, ModelState
 from cvntrade_assets.operations.taxonomy import Role
 from resources.registry import Actor, NewModel, note_mirrored, register, require_model, transition
-from resources.tables import EVALUATIONS
 from resources.warehouse import Warehouse
 
 FITTED, UNTIL = datetime(2025, 8, 22, tzinfo=UTC), datetime(2025, 9, 1, tzinfo=UTC)
@@ -23,37 +22,13 @@ def new_model(crypto: str, rolling: str, market: str = "binance") -> NewModel:
     return NewModel(crypto, market, "H4_SL1.0_TP2.0", rolling, "ab" * 32, "evaluation-1", FITTED, UNTIL)
 
 
-def evaluate(warehouse: Warehouse, new: NewModel) -> None:
-    row = {
-        "run_id": f"run of {new.rolling_version}",
-        "crypto": new.crypto,
-        "pte": new.pte,
-        "session": "session",
-        "market": new.market,
-        "evaluation_version": new.evaluation_version,
-        "walk_forward_version": "walk-forward",
-        "rolling_version": new.rolling_version,
-        "reused": False,
-        "window_from": new.data_until.replace(month=6),
-        "window_to": new.data_until,
-        "leads": True,
-        "gates_passed": True,
-        "primary_code": "ML_SOLID",
-        "codes": ["ML_SOLID"],
-        "severity": "P3",
-        "record": {},
-    }
-    with warehouse.begin() as connection:
-        connection.execute(sa.insert(EVALUATIONS).values(row))
-
-
 @pytest.fixture(scope="module")
 def registered(warehouse: Warehouse) -> Warehouse:
     """BTC: a champion in MLflow and a candidate; ETH: a simulated challenger that MLflow does not show."""
     champion = new_model("BTCUSDC", "rolling-1")
     simulated = new_model("ETHUSDC", "rolling-1", "simulated")
     for new in (champion, simulated):
-        evaluate(warehouse, new)
+        record_evaluation_of(warehouse, new)
     model = transition(warehouse, register(warehouse, champion, RUN), ModelState.CHALLENGER, RUN)
     note_mirrored(warehouse, transition(warehouse, model, ModelState.CHAMPION, ANN), "7")
     register(warehouse, replace(champion, rolling_version="rolling-2"), RUN)
@@ -116,7 +91,7 @@ def test_what_mlflow_shows_in_an_older_state_is_said(
     webserver: Webserver, registered: Warehouse, cvntrade: Cvntrade
 ) -> None:
     new = new_model("XRPUSDC", "rolling-1")
-    evaluate(registered, new)
+    record_evaluation_of(registered, new)
     model = transition(registered, register(registered, new, RUN), ModelState.CHALLENGER, RUN)
     note_mirrored(registered, model, "3")
     archived = transition(registered, require_model(registered, model), ModelState.ARCHIVED, ANN)

@@ -39,6 +39,7 @@ def test_what_failed_is_named_with_its_reason_and_its_command_though_no_webserve
     assert f"The webserver at {nobody} does not answer; what follows is read from PostgreSQL." in out
     lines = [line.strip() for line in out.splitlines()]
     assert any(line.startswith("discovery") and "session one, group defi" in line for line in lines)
+    assert any(line.endswith(" --set CVN_SEED=7 --set sl_range=1.2,1.5") for line in lines), "what it was given"
     assert "succeeded  BTCUSDC" in lines
     told = lines.index(f"failed     ADAUSDC in walk_forward; {nobody}/runs/{failed}")
     assert lines[told + 1] == BRACKETS

@@ -306,6 +306,20 @@ def test_input_that_was_never_built_is_refused(built: Graph) -> None:
     )
 
 
+def test_what_only_discovery_builds_is_refused_with_discoverys_command(built: Graph) -> None:
+    job = built.defs.resolve_job_def("walkforward")
+    config = run_config(built, {"CVN_BACKTEST_DAYS": "20"})
+    never, other = (
+        job.execute_in_process(
+            instance=built.instance, partition_key=crypto, run_config=config, raise_on_error=False
+        ).failure_data_for_node("walk_forward")
+        for crypto in (OTHERS[5], HEALTHY)
+    )
+    said = [each.user_failure_data.description for each in (never, other)]
+    assert " of LTCUSDC was never built. Build it with `cvntrade discovery --crypto LTCUSDC`, then" in said[0]
+    assert said[1].startswith("screening_matrix of BTCUSDC was never built. Build it with `cvntrade discovery --crypto")
+
+
 # loading by hand
 
 

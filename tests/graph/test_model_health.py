@@ -118,7 +118,7 @@ def test_a_replay_of_the_models_own_past_is_no_verdict(graph: Graph) -> None:
     said, _ = look(graph, CVN_AS_OF=market.END.isoformat())
     [told] = said["models"]
     assert told["candles"] == 0 and told["notes"] == [
-        f"no candle has closed since {market.END.isoformat()}, where its data end"
+        f"no candle has closed since {market.END:%Y-%m-%d %H:%M} UTC, where its data end"
     ]
 
 

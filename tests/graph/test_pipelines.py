@@ -10,7 +10,7 @@ import pytest
 from cvntrade_assets.automation.jobs import PIPELINE_JOBS
 from cvntrade_assets.automation.pipeline_schedules import CRON, PIPELINE_SCHEDULES
 from cvntrade_assets.definitions import build_defs
-from cvntrade_assets.operations.pipelines import PIPELINES
+from cvntrade_assets.operations.pipelines import PIPELINES, is_discoverys
 from cvntrade_assets.settings import SHORT_NAMES
 from resources.guardrail_log import session_of
 from resources.warehouse import Warehouse
@@ -36,6 +36,8 @@ def test_the_chain_leaves_out_what_only_pipelines_build() -> None:
     everywhere = {"candles", "backtest_candles", "features"}
     built = {asset for pipeline in PIPELINES.values() for asset in pipeline.assets} - everywhere
     assert len(built) == 6
+    assert {asset for asset in built if is_discoverys(asset)} == built - {"model_health"}
+    assert not any(is_discoverys(asset) for asset in everywhere)
     assert not built & {key.to_user_string() for key in chain}
 
 

@@ -46,23 +46,6 @@ def draw_all(**place: str) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that figures hold when they are saved."""
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-
-    seen: list[str] = []
-    save = Figure.savefig
-
-    def keep_texts(figure: Figure, *arguments, **options) -> None:
-        save(figure, *arguments, **options)
-        seen.extend(text.get_text() for text in figure.findobj(Text))
-
-    monkeypatch.setattr(Figure, "savefig", keep_texts)
-    return seen
-
-
 def test_plots_are_small_opaque_pngs_drawn_without_pyplot(monkeypatch: pytest.MonkeyPatch):
     from matplotlib.image import imread
 

@@ -99,7 +99,7 @@ def test_without_fine_candles_there_are_scores_and_no_trades() -> None:
 def test_a_model_that_has_seen_everything_is_asked_nothing() -> None:
     health = look(unseen(since=market.END)).health
     assert (health.candles, health.labelled, health.scores, health.trades) == (0, 0, None, None)
-    assert health.notes == (f"no candle has closed since {market.END.isoformat()}, where its data end",)
+    assert health.notes == (f"no candle has closed since {market.END:%Y-%m-%d %H:%M} UTC, where its data end",)
 
 
 def test_flat_names_every_number_and_keeps_what_is_undefined(found: Examined) -> None:

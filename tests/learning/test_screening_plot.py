@@ -101,6 +101,13 @@ def test_every_point_stands_in_its_cell_with_its_baseline_and_marks(figures: lis
     assert far["colours"][2] == to_rgba(NO_SHARPE)
 
 
+def test_what_rounds_to_nothing_has_no_minus_sign(figures: list[Figure]):
+    screening = make_screening()
+    screening.points.loc[:1, "f1_buy_delta"] = [-0.0004, -0.0006]
+    screening_heat_map(screening, crypto="BTCUSDC", market="binance")
+    assert cells(figures[0], "H2")["texts"][:2] == ["+0.0", "-0.1"]
+
+
 def test_frames_are_the_candidates(figures: list[Figure]):
     screening_heat_map(make_screening(candidates=2), crypto="BTCUSDC", market="binance")
     assert [len(cells(figures[0], name)["frames"]) for name in ("H2", "H4")] == [2, 0]

@@ -26,6 +26,12 @@ def folds(times, n_folds=3, days=10, mode="expanding", fractions=FRACTIONS) -> t
     )
 
 
+def test_test_periods_that_leave_no_past_are_refused_in_days():
+    said = r"3 test periods of 20 days leave nothing .* last 50\.0 days, from 2024-01-01 00:00 UTC\. Load"
+    with pytest.raises(UnusableSplitError, match=said):
+        folds(timeline(50), days=20)
+
+
 def test_test_periods_lie_back_to_back_and_end_with_the_last_candle():
     plans = folds(timeline(100))
     assert [plan.number for plan in plans] == [1, 2, 3]

@@ -270,13 +270,13 @@ def test_a_step_shows_the_numbers() -> None:
             ["SCREENING_OVERFIT: without screening_f1_buy and last_fold_f1_buy"],
         ),
         (platform(success_rate=None), ["PIPELINE_DEGRADED: without success_rate"]),
-        (platform(cpu_used=None, oom_kills=None), ["INFRA_SATURATED: without oom_kills; without cpu_used"]),
+        (platform(cpu_used=None, oom_kills=None), ["INFRA_SATURATED: without oom_kills, cpu_used"]),
         # One saturated part is enough, whatever the others are.
         (platform(cpu_used=None, oom_kills=3), []),
         (
             {"platform": Platform()},
             [
-                "INFRA_SATURATED: without oom_kills; without pvc_used; without cpu_used",
+                "INFRA_SATURATED: without oom_kills, pvc_used, cpu_used",
                 "PIPELINE_DEGRADED: without success_rate",
             ],
         ),

@@ -23,7 +23,7 @@ OPEN = GateLimits(f1_delta=-1, std_f1=1, sortino=-1e6, n_trades=0, drawdown=1, s
 SHUT = replace(OPEN, n_trades=10**6)
 NEVER = Earlier()
 OCCASION = Occasion(
-    "BTCUSDC", "simulated", "run-1", "session-1", {"walk_forward": "v1"}, FINE_INTERVAL, 42, complete=True
+    "BTCUSDC", "simulated", "run-1", "session-1", {}, {}, {"walk_forward": "v1"}, FINE_INTERVAL, 42, complete=True
 )
 
 

@@ -343,3 +343,14 @@ def test_a_command_that_cannot_be_typed_is_found_out() -> None:
             parse(wrong)
     with pytest.raises(ValueError, match="SL_RANGE"):
         resolved(["sl_range=9"])
+
+
+def test_a_next_command_sets_again_what_the_run_had_set() -> None:
+    given = {"CVN_BACKTEST_DAYS": "92", "CVN_SCREENING_HORIZONS": "H2,H4", "CVN_SIMULATED_SIGNAL": "1.0"}
+    found = finding("NO_CANDIDATES", **complete(0, {"std_f1": 3}), run_settings=given, variants={"cost": "bps_10"})
+    assert found.next_command == (
+        f"{DISCOVER} --factor cost --variant bps_10 --set backtest_days=92 --set horizons=H2,H4 "
+        "--set CVN_SIMULATED_SIGNAL=1.0 --set n_folds=5"
+    )
+    widened = finding("NO_CANDIDATES", **complete(0, {"f1_delta": 3}), run_settings=given)
+    assert widened.next_command.count("horizons=") == 1, "what the move changes is not set twice"

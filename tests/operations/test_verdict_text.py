@@ -26,9 +26,9 @@ LOSING = record(
 def test_the_sentence() -> None:
     assert one_sentence(LOSING, diagnose(LOSING)) == (
         "BTCUSDC H4_SL1.0_TP2.0 (SIMULATED): EXECUTION_MISMATCH (P2): the model predicts, and its trades lose money "
-        "(F1 is +8 points, and sortino -0.31 (limit 0)); also SL_TOO_TIGHT (P2), ML_EXPLOITABLE (P3); not judged: "
-        "ML_UNSTABLE: without std_f1_buy; the ML owner acts within the day; next `cvntrade discovery --crypto BTCUSDC "
-        "--set sl_range=1.2,1.5,1.8,2.0`, because most trades end at the stop-loss: wider stops."
+        "(F1 is +8 points, and sortino -0.31 (limit 0)); also SL_TOO_TIGHT (P2), ML_EXPLOITABLE (P3); the ML "
+        "owner acts within the day; next `cvntrade discovery --crypto BTCUSDC --set sl_range=1.2,1.5,1.8,2.0`, because "
+        "most trades end at the stop-loss: wider stops; not judged: ML_UNSTABLE (without std_f1_buy)."
     )
 
 
@@ -52,6 +52,7 @@ def test_the_metadata() -> None:
     assert shown["codes"] == ["EXECUTION_MISMATCH", "SL_TOO_TIGHT", "ML_EXPLOITABLE"]
     assert (shown["gates_passed"], shown["gates_refused"]) == (False, ["sortino", "dsr"])
     assert shown["f1_buy_delta"] == pytest.approx(0.08)
+    assert shown["pass_rate"].startswith(f"{LOSING.screened} screened, {LOSING.eligible} eligible, ")
     assert "std_f1_buy" not in shown and "std_f1_buy" in shown["undefined"]
     assert shown["decision_path"][-1] == "exits: timeout_pct 9 % (at most 40 %): no"
     assert from_record(shown["correlation_data"], BTC) == LOSING
@@ -63,9 +64,10 @@ def test_metadata_is_plain_and_leaves_out_what_is_undefined(some: AnyRecord) -> 
     shown = as_metadata(some, diagnose(some))
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
     assert None not in shown.values()
-    fields = set(CorrelationData.model_fields) | {"f1_buy_delta", "screening_gap"}
+    fields = set(CorrelationData.model_fields) | {"f1_buy_delta", "screening_gap", "pass_rate"}
     nested = {name for name in fields if isinstance(some.to_record().get(name), dict | list)}
-    undefined = {name for name in fields if getattr(some, name) is None}
+    known = {"pass_rate": some.screened}
+    undefined = {name for name in fields if (known[name] if name in known else getattr(some, name)) is None}
     assert fields - nested - set(shown) == undefined == set(shown["undefined"])
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-import sqlalchemy as sa
 from mlflow_server import Door, MlflowServer
+from recorded_evaluation import record_evaluation_of
 
 from cvntrade_assets.operations.lifecycle import ModelState
 from cvntrade_assets.operations.provenance import Provenance
@@ -38,7 +38,6 @@ from resources.registry import (
     unmirrored,
 )
 from resources.secrets import learn_secrets
-from resources.tables import EVALUATIONS
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -123,28 +122,6 @@ def challenger(
     model = {f"last-{PTE}-{name}": content for name, content in MODEL.items()}
     rolling = published(store, "rolling_backtest", crypto, market, number, model | others)
     evaluation = published(store, "evaluation", crypto, market, number, {"equity.png": PNG, "records.json": b"[]"})
-    row = {
-        "run_id": f"{run}-{number}",
-        "crypto": crypto,
-        "pte": PTE,
-        "session": "session",
-        "market": market,
-        "evaluation_version": evaluation.version,
-        "walk_forward_version": "walk-forward",
-        "rolling_version": rolling.version,
-        "reused": False,
-        "window_from": UNTIL - pd.Timedelta("60D"),
-        "window_to": UNTIL,
-        "leads": True,
-        "gates_passed": True,
-        "primary_code": "ML_SOLID",
-        "codes": ["ML_SOLID"],
-        "severity": "P3",
-        "record": {},
-        **METRICS,
-    }
-    with warehouse.begin() as connection:
-        connection.execute(sa.insert(EVALUATIONS).values(row))
     new = NewModel(
         crypto,
         market,
@@ -155,6 +132,7 @@ def challenger(
         FITTED.to_pydatetime(),
         UNTIL.to_pydatetime(),
     )
+    record_evaluation_of(warehouse, new, run_id=f"{run}-{number}", **METRICS)
     return offer_candidate(warehouse, new, {}, "the pipeline", run).model
 
 

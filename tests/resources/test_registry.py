@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from recorded_evaluation import record_evaluation_of
 
 from cvntrade_assets.operations.lifecycle import PIPELINE, TRANSITIONS, ModelState
 from cvntrade_assets.operations.taxonomy import Role
@@ -32,7 +33,6 @@ from resources.registry import (
     unmirrored,
 )
 from resources.secrets import learn_secrets
-from resources.tables import EVALUATIONS
 from resources.warehouse import Warehouse
 
 FORK = multiprocessing.get_context("fork")
@@ -60,28 +60,7 @@ def fresh(warehouse: Warehouse) -> Warehouse:
 
 
 def evaluate(warehouse: Warehouse, new: NewModel = NEW, *, passed: bool = True) -> None:
-    """Put an evaluation on record, as far as the registry looks at it."""
-    row = {
-        "run_id": f"run of {new.evaluation_version} for {new.pte} on {new.market}",
-        "crypto": new.crypto,
-        "pte": new.pte,
-        "session": "session",
-        "market": new.market,
-        "evaluation_version": new.evaluation_version,
-        "walk_forward_version": "walk-forward",
-        "rolling_version": new.rolling_version,
-        "reused": False,
-        "window_from": UNTIL - pd.Timedelta("60D"),
-        "window_to": UNTIL,
-        "leads": True,
-        "gates_passed": passed,
-        "primary_code": "ML_SOLID",
-        "codes": ["ML_SOLID"],
-        "severity": "P3",
-        "record": {},
-    }
-    with warehouse.begin() as connection:
-        connection.execute(sa.insert(EVALUATIONS).values(row))
+    record_evaluation_of(warehouse, new, passed=passed)
 
 
 def challenger(warehouse: Warehouse, number: int = 1, crypto: str = CRYPTO, market: str = "binance") -> ModelVersion:

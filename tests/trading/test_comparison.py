@@ -35,7 +35,7 @@ def fine(random_candles: Candles) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def asked(fine: pd.DataFrame) -> pd.Series:
-    """Whether BUY was said of each of the last 200 half hours."""
+    """Whether each of the last 200 half hours is to be traded."""
     times = coarse_of(fine).index[-200:]
     return pd.Series(np.random.default_rng(1).random(200) < 0.3, times)
 

@@ -127,6 +127,11 @@ def test_a_strategy_without_trades_passes_nothing_that_trades_decide() -> None:
         ),
         (
             "dsr",
+            {"dsr": 1.0 - 1e-9},
+            "deflated Sharpe ratio of the test periods: >0.9999; at least 0.95 wanted",
+        ),
+        (
+            "dsr",
             {"dsr": None},
             "deflated Sharpe ratio of the test periods: undefined (too few days, or none with a trade); "
             "at least 0.95 wanted",

@@ -19,7 +19,6 @@ def test_what_became_of_a_grid() -> None:
     rate = pass_rate(96, 12, [verdicts(), verdicts(sortino=-1.0, dsr=0.2), verdicts(sortino=None)])
     assert (rate.screened, rate.eligible, rate.tested, rate.passed) == (96, 12, 3, 1)
     assert rate.of_grid == pytest.approx(1 / 96)
-    assert rate.of_tested == pytest.approx(1 / 3)
     assert dict(rate.refused_by) == {"sortino": 2, "dsr": 1}
     assert str(rate) == ("96 screened, 12 eligible, 3 tested, 1 passed (1 % of 96 points); refused by sortino 2, dsr 1")
 
@@ -33,7 +32,6 @@ def test_nothing_refused_nothing_said() -> None:
 def test_a_rate_of_nothing_is_undefined() -> None:
     rate = pass_rate(0, 0, [])
     assert rate.of_grid is None
-    assert rate.of_tested is None
     assert str(rate) == "0 screened, 0 eligible, 0 tested, 0 passed"
 
 

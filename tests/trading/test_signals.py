@@ -45,7 +45,7 @@ def test_signals_without_a_row_of_atr_are_refused(random_candles: Candles) -> No
         signals_at(said, atr.iloc[:-1], interval=INTERVAL)
     said.iloc[-1] = False
     assert len(signals_at(said, atr.iloc[:-1], interval=INTERVAL)) == 19
-    with pytest.raises(ValueError, match="said_buy has dtype int64: expected bool"):
+    with pytest.raises(ValueError, match="signal has dtype int64: expected bool"):
         signals_at(said.astype(int), atr, interval=INTERVAL)
 
 
