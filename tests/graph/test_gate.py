@@ -31,8 +31,9 @@ OTHERS = ("SOLUSDC", "ADAUSDC", "XRPUSDC", "BONKUSDC", "BNBUSDC", "LTCUSDC")
 FETCH = "cvntrade_assets.assets.candles.fetch_candles"
 
 CHILDREN = {
-    "candles": ("features", "labels", "training_set"),
-    "features": ("training_set",),
+    "candles": ("features", "labels", "training_set", "backtest"),
+    "backtest_candles": ("backtest",),
+    "features": ("training_set", "backtest"),
     "labels": ("training_set", "test_report"),
     "training_set": (
         "feature_selection",
@@ -40,13 +41,15 @@ CHILDREN = {
         "hyperparameters",
         "model",
         "calibration",
+        "backtest",
         "test_report",
     ),
     "feature_selection": ("label_pipeline",),
     "label_pipeline": ("hyperparameters", "model"),
     "hyperparameters": ("model",),
-    "model": ("calibration", "test_report"),
-    "calibration": ("test_report",),
+    "model": ("calibration", "backtest", "test_report"),
+    "calibration": ("backtest", "test_report"),
+    "backtest": ("test_report",),
 }
 
 

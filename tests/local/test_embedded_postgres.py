@@ -174,7 +174,7 @@ def test_as_root_in_a_private_folder_the_wheel_serves_from_outside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`make run` in a clone under /root: neither the data nor the wheel's programs can be entered by `nobody`."""
-    state = tmp_path.parents[2] / f"{tmp_path.name}-state"
+    state = Path(tempfile.gettempdir()) / f"{tmp_path.name}-state-{os.getpid()}"
     tmp_path.chmod(0o700)
     monkeypatch.setattr(unprivileged, "SYSTEM_STATE", state)
     monkeypatch.setattr(postgres_binaries, "SYSTEM_STATE", state)
