@@ -80,7 +80,8 @@ def _print_failed(run: PipelineRun, records: JobRuns, ui_url: str, console: Cons
     console.print(f"  [red]{run.state:<10}[/red] {escape(run.crypto)}{escape(stage)}{when}; {ui_url}/runs/{run.run_id}")
     for reason in trouble.reasons or (_NO_REASON,):
         _say(console, f"    {reason}")
-    console.print(f"    [bold]{escape(process_mask().text(run.resume_command()))}[/bold]", soft_wrap=True)
+    command = process_mask().text(run.resume_command(trouble.reasons))
+    console.print(f"    [bold]{escape(command)}[/bold]", soft_wrap=True)
 
 
 def _say(console: Console, text: str) -> None:

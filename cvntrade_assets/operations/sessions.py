@@ -1,7 +1,7 @@
 """Sessions: how each pipeline stands crypto by crypto, and the command that resumes what failed."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +22,12 @@ _STATES: Mapping[str, State] = {
     "STARTED": "running",
     "CANCELING": "running",
 }
+
+_FROM_WHAT_IS_BUILT = ("backtesting", "walkforward", "retrain")
+"""Pipelines that take the last screening as it stands."""
+
+_REFUSED_INPUTS = ("refuses its inputs", "is refused as an input", "was never built")
+"""How stages and the gate say that an input can not be had."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,19 @@ class PipelineRun:
         """Whether it ended without success, and nothing goes on by itself."""
         return self.state in ("failed", "cancelled")
 
-    def resume_command(self) -> str:
-        """The command that runs just this crypto again with everything it was given; what was built is reused."""
+    def resume_command(self, reasons: Sequence[str] = ()) -> str:
+        """The command that runs just this crypto again with everything it was given; what was built is reused.
+
+        Args:
+            reasons: Why it failed: a run of what is already built that was refused its inputs would be refused again,
+                and is resumed by the discovery that builds them.
+        """
+        refused = any(phrase in reason for reason in reasons for phrase in _REFUSED_INPUTS)
+        pipeline = "discovery" if refused and self.pipeline in _FROM_WHAT_IS_BUILT else self.pipeline
         pairs = [part for key, text in self.settings.items() for part in ("--set", f"{key}={text}")]
         chosen = [part for factor, name in self.variants.items() for part in ("--factor", factor, "--variant", name)]
         forced = ["--force"] if self.is_forced else []
-        return shlex.join(["cvntrade", self.pipeline, "--crypto", self.crypto, *pairs, *chosen, *forced])
+        return shlex.join(["cvntrade", pipeline, "--crypto", self.crypto, *pairs, *chosen, *forced])
 
 
 @dataclass(frozen=True)

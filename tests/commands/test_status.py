@@ -48,6 +48,23 @@ def test_what_failed_is_named_with_its_reason_and_its_command_though_no_webserve
     assert "Never run: backtesting, walkforward, retrain, monitoring." in lines
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "walk_forward of ADAUSDC refuses its inputs: screening_matrix was built with CVN_SEED='8'.",
+        "screening_matrix of ADAUSDC, version ab12, is refused as an input. check schema failed: no.",
+        "screening_matrix of ADAUSDC was never built. Build it.",
+    ],
+)
+def test_a_run_that_was_refused_its_inputs_is_resumed_by_the_discovery_that_builds_them(
+    instance: dg.DagsterInstance, cvntrade: Cvntrade, nobody: str, reason: str
+) -> None:
+    run(instance, "ADAUSDC", "one", job="backtesting", fails=dg.Failure(reason))
+    _, out, _ = cvntrade("status")
+    assert "cvntrade discovery --crypto ADAUSDC --set CVN_SEED=7 --set sl_range=1.2,1.5" in out
+    assert "cvntrade backtesting --crypto" not in out
+
+
 def test_a_webserver_that_answers_is_not_mentioned(
     instance: dg.DagsterInstance, cvntrade: Cvntrade, webserver: Webserver
 ) -> None:
