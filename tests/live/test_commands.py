@@ -69,7 +69,7 @@ def test_another_cusum_threshold_makes_the_training_set_onward_stale(built: Fini
 
 def test_force_says_forced(built: Finished, stack: LiveStack) -> None:
     finished = stack.cli("plan", "--force", "--crypto", CRYPTO, "--select", "model+", *as_options(QUICK))
-    assert planned(finished) == dict.fromkeys(("model", "calibration", "test_report"), "forced")
+    assert planned(finished) == dict.fromkeys(("model", "calibration", "backtest", "test_report"), "forced")
 
 
 def test_preflight_counts_and_judges_without_a_run(built: Finished, stack: LiveStack) -> None:
