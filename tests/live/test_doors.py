@@ -34,6 +34,7 @@ DOWNSTREAM = (
     "hyperparameters",
     "model",
     "calibration",
+    "backtest",
     "test_report",
 )
 
