@@ -13,6 +13,9 @@ import pandas as pd
 
 SettingValue = bool | int | float | str | None
 
+CHANNELS = ("slack", "sms", "mail")
+"""Where alerts can go."""
+
 _OR_EMPTY = " (or empty: not set)"
 # Python also reads 1_0 as 10, and digits of any script.
 _PLAIN_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
@@ -21,6 +24,7 @@ _SHORTEST_REASON = 20
 # `@name`, but not the host of an address; or `approved by NAME`.
 _APPROVER = re.compile(r"(?<![\w.@])@[^\W\d_]\w*|\bapproved by:?\s+@?[^\W\d_]\w*", re.IGNORECASE)
 _HORIZON = re.compile(r"H[1-6]")
+_GROUP = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?)?")
 
 
@@ -219,3 +223,19 @@ def cost_levels(text: str) -> str:
     if 1.0 not in values:
         raise ValueError(text)
     return ",".join(f"{value:g}" for value in values)
+
+
+def group_list(text: str) -> str:
+    """Names of groups, comma-separated; ValueError when one is none."""
+    names = [part.strip() for part in text.split(",")]
+    if len(set(names)) < len(names) or not all(_GROUP.fullmatch(name) for name in names):
+        raise ValueError(text)
+    return ",".join(names)
+
+
+def channel_list(text: str) -> str:
+    """Channels of alerts in the order in which they are tried; ValueError when one is none, or named twice."""
+    names = [part.strip() for part in text.split(",")]
+    if len(set(names)) < len(names) or not set(names) <= set(CHANNELS):
+        raise ValueError(text)
+    return ",".join(names)

@@ -28,7 +28,9 @@ from cvntrade_assets.setting_kinds import (
     Whole,
     Written,
     archive_address,
+    channel_list,
     cost_levels,
+    group_list,
     horizon_list,
     increasing,
     override_reason,
@@ -258,6 +260,77 @@ _DECLARED: tuple[Setting, ...] = (
     *_declare(
         "operations",
         ("CVN_EVENT_RETENTION_DAYS", Whole(1, 3650), "30", "days that heartbeats, logs and step events of runs are kept"),
+    ),
+    # A limit stands on the better side: what equals it is as the manual's tables say.
+    *_declare(
+        "signals",
+        ("CVN_SIGNAL_OOM_WARNING", Whole(1, 1000), "1", "this many processes killed for want of memory in 24 hours warn"),
+        ("CVN_SIGNAL_OOM_CRITICAL", Whole(1, 1000), "2", "more are critical"),
+        ("CVN_SIGNAL_CPU_WARNING", Number(0.01, 1.0), "0.7", "a larger share of the processors in use warns"),
+        ("CVN_SIGNAL_VOLUME_CRITICAL", Number(0.01, 1.0), "0.85", "a fuller volume is critical"),
+        ("CVN_SIGNAL_SUCCESS_WINDOW_DAYS", Whole(1, 90), "7", "days over which the success rate of a job slides"),
+        ("CVN_SIGNAL_SUCCESS_WARNING", Number(0.0, 1.0), "0.9", "a job's success rate of this or less warns"),
+        ("CVN_SIGNAL_SUCCESS_CRITICAL", Number(0.0, 1.0), "0.7", "a lower one is critical"),
+        ("CVN_SIGNAL_LATENCY_RUNS", Whole(1, 100), "5", "newest successful runs of a job whose median is its latency"),
+        ("CVN_SIGNAL_LATENCY_HISTORY", Whole(2, 1000), "10", "earlier runs needed before latency can be judged"),
+        ("CVN_SIGNAL_LATENCY_WARNING", Number(0.0, 100.0), "0.3", "a job that takes longer than its 95th percentile by more than this share warns"),
+        ("CVN_SIGNAL_LATENCY_CRITICAL", Number(0.0, 100.0), "1.0", "by more than this share, it is critical"),
+        ("CVN_SIGNAL_PASS_RATE_RUNS", Whole(1, 100), "3", "complete runs in a row without a passing candidate that are critical; one warns"),
+        ("CVN_SIGNAL_F1_DELTA_WARNING", Number(-1.0, 1.0), "0.15", "f1_buy less far above always saying BUY warns"),
+        ("CVN_SIGNAL_F1_DELTA_CRITICAL", Number(-1.0, 1.0), "0", "this far above or less is critical"),
+        ("CVN_SIGNAL_GAP_WARNING", Number(0.0, 1.0), "0.15", "screening_f1_buy further above last_fold_f1_buy warns"),
+        ("CVN_SIGNAL_GAP_CRITICAL", Number(0.0, 1.0), "0.3", "further above is critical"),
+        ("CVN_SIGNAL_STD_F1_WARNING", Number(0.0, 1.0), "0.05", "a deviation of f1_buy over the folds of this or more warns"),
+        ("CVN_SIGNAL_STD_F1_CRITICAL", Number(0.0, 1.0), "0.1", "a larger one is critical"),
+        ("CVN_SIGNAL_SORTINO_WARNING", Number(-100.0, 100.0), "0.5", "a Sortino ratio of this or less warns"),
+        ("CVN_SIGNAL_SORTINO_CRITICAL", Number(-100.0, 100.0), "0", "a lower one is critical"),
+        ("CVN_SIGNAL_SL_WARNING", Number(0.0, 1.0), "0.35", "this share of trades that end at the stop-loss warns"),
+        ("CVN_SIGNAL_SL_CRITICAL", Number(0.0, 1.0), "0.5", "a larger share is critical"),
+        ("CVN_SIGNAL_TIMEOUT_WARNING", Number(0.0, 1.0), "0.3", "this share of trades that end at the horizon warns"),
+        ("CVN_SIGNAL_TIMEOUT_CRITICAL", Number(0.0, 1.0), "0.4", "a larger share is critical"),
+        ("CVN_SIGNAL_FRESHNESS_WARNING_DAYS", Number(0.0, 365.0), "7", "an older model warns"),
+        ("CVN_SIGNAL_FRESHNESS_CRITICAL_DAYS", Number(0.0, 365.0), "14", "a model older than this is critical"),
+        ("CVN_SIGNAL_CHALLENGERS_WARNING", Whole(0, 1000), "5", "more waiting challengers warn"),
+        ("CVN_SIGNAL_CHALLENGERS_CRITICAL", Whole(0, 1000), "10", "more are critical"),
+        ("CVN_SIGNAL_KEEP_DAYS", Whole(1, 3650), "90", "days that the history of signals is kept"),
+        layers=OPERATORS_ONLY,
+    ),
+    *_declare(
+        "freshness",
+        ("CVN_CORE_GROUPS", Written("names of groups, e.g. btc-core", group_list), "btc-core", "groups whose stale models degrade the global state most"),
+        ("CVN_FRESHNESS_CORE_DAYS", Number(0.0, 365.0), "14", "an older model of a crypto in a core group is stale"),
+        ("CVN_FRESHNESS_OTHER_DAYS", Number(0.0, 365.0), "7", "an older model of any other crypto is stale"),
+        ("CVN_FRESHNESS_CANDLES_WARNING_HOURS", Number(0.1, 8760.0), "26", "an older last closed candle warns; candles are fetched daily"),
+        ("CVN_FRESHNESS_CANDLES_CRITICAL_HOURS", Number(0.1, 8760.0), "50", "a last closed candle older than this is critical"),
+        layers=OPERATORS_ONLY,
+    ),
+    *_declare(
+        "global state",
+        ("CVN_STATE_HOLD", Whole(1, 1000), "3", "evaluations over which the worst state holds: it worsens at once, and improves after this many"),
+        ("CVN_STATE_STALE_MINUTES", Number(1.0, 1440.0), "15", "an older observation counts as missing, and an older state is not shown as the state"),
+        ("CVN_STATE_BARREN_DAYS", Number(0.0, 365.0), "3", "complete runs without a useful candidate for longer degrade the state"),
+        ("CVN_STATE_USEFUL_DAYS", Number(0.0, 365.0), "7", "a last useful run before that is not recent"),
+        ("CVN_STATE_SORTINO_RUNS", Whole(1, 100), "2", "evaluations in a row with a negative Sortino ratio that make it recurrent"),
+        layers=OPERATORS_ONLY,
+    ),
+    *_declare(
+        "alerts",
+        *(
+            (f"CVN_ALERT_ROUTE_{severity}", Written("channels in the order in which they are tried, of slack, sms and mail", channel_list), route, f"channels of {severity} alerts; the next one is tried when one fails")
+            for severity, route in (("P0", "sms,slack,mail"), ("P1", "slack,sms,mail"), ("P2", "slack,mail"), ("P3", "mail,slack"))
+        ),
+        *(
+            (f"CVN_ALERT_REPEAT_HOURS_{severity}", Number(0.1, 8760.0), hours, f"hours after which an open {severity} alert that nobody acknowledged is told again")
+            for severity, hours in (("P0", "1"), ("P1", "4"), ("P2", "24"), ("P3", "168"))
+        ),
+        *(
+            (f"CVN_ALERT_ESCALATE_MINUTES_{severity}", Number(1.0, 100_000.0), minutes, f"minutes after which a {severity} alert that nobody acknowledged escalates")
+            for severity, minutes in (("P0", "15"), ("P1", "60"), ("P2", "1440"))
+        ),
+        ("CVN_ALERT_ATTEMPTS", Whole(1, 100), "3", "attempts on a channel before the next one of the route is tried"),
+        ("CVN_ALERT_BACKOFF_SECONDS", Number(0.01, 3600.0), "30", "seconds before the second attempt; each further one waits twice as long"),
+        ("CVN_WATCHDOG_MINUTES", Number(0.05, 1440.0), "3", "a daemon whose last heartbeat is older counts as missing"),
+        layers=OPERATORS_ONLY,
     ),
 )  # fmt: skip
 

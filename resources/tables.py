@@ -319,6 +319,203 @@ MODEL_EVENTS = sa.Table(
     comment="Every change of a model's state, written by a trigger so that no door goes around it; append-only.",
 )
 
+# The history of every signal: a point when its level changes, and one an hour.
+SIGNAL_POINTS = sa.Table(
+    "signal_points",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("signal", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("level", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("observed_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.CheckConstraint("level in ('ok', 'warning', 'critical', 'unknown')", name="signal_points_level"),
+    sa.Index("signal_points_signal", "signal", "subject", "observed_at"),
+    sa.Index("signal_points_observed", "observed_at"),
+    comment="Signals over time: a point whenever a level changes, and one an hour.",
+)
+
+SIGNALS_NOW = sa.Table(
+    "signals_now",
+    METADATA,
+    sa.Column("signal", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("value", sa.Double),
+    sa.Column("level", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("inputs", JSONB, nullable=False),
+    sa.Column("observed_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("level_since", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("point_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.CheckConstraint("level in ('ok', 'warning', 'critical', 'unknown')", name="signals_now_level"),
+    comment="Every signal as it was last observed, since when its level holds, and when its last point was kept.",
+)
+
+# Append-only.
+GLOBAL_STATES = sa.Table(
+    "global_states",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("computed_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("raw_state", sa.Text, nullable=False),
+    sa.Column("since", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
+    sa.Column("market", sa.Text, nullable=False),
+    sa.Column("as_of", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.CheckConstraint("state in ('GREEN', 'YELLOW', 'ORANGE', 'RED')", name="global_states_state"),
+    sa.CheckConstraint("raw_state in ('GREEN', 'YELLOW', 'ORANGE', 'RED')", name="global_states_raw_state"),
+    sa.Index("global_states_computed", "computed_at"),
+    comment="The global state at every look: as it is shown, as it was at that moment alone, and why.",
+)
+
+ALERTS = sa.Table(
+    "alerts",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("next_step", sa.Text, nullable=False),
+    sa.Column("link", sa.Text, nullable=False),
+    sa.Column("since", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("seen_count", sa.BigInteger, nullable=False),
+    sa.Column("told_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("acknowledged_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("acknowledged_by", sa.Text),
+    sa.Column("acknowledgement", sa.Text),
+    sa.Column("escalations", sa.BigInteger, nullable=False),
+    sa.Column("escalated_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("resolved_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("resolution", sa.Text),
+    sa.CheckConstraint("severity in ('P0', 'P1', 'P2', 'P3')", name="alerts_severity"),
+    sa.CheckConstraint(
+        "num_nonnulls(acknowledged_at, acknowledged_by, acknowledgement) in (0, 3)", name="alerts_acknowledgement"
+    ),
+    sa.CheckConstraint("(resolved_at is null) = (resolution is null)", name="alerts_resolution"),
+    sa.Index("alerts_open", "key", unique=True, postgresql_where=sa.text("resolved_at is null")),
+    sa.Index("alerts_opened", "opened_at"),
+    comment="Conditions that were told: one open alert a key, for as long as the condition holds.",
+)
+
+ALERT_MESSAGES = sa.Table(
+    "alert_messages",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("alert_id", sa.BigInteger, sa.ForeignKey("alerts.id"), nullable=False),
+    sa.Column("dedup_key", sa.Text, nullable=False, unique=True),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("audience", sa.Text, nullable=False),
+    sa.Column("group_key", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("due_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("attempts", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("last_error", sa.Text),
+    sa.Column("sent_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("sent_by", sa.Text),
+    sa.Column("dropped_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("dropped_why", sa.Text),
+    sa.CheckConstraint(
+        "event in ('opened', 'worsened', 'repeated', 'escalated', 'recovered')", name="alert_messages_event"
+    ),
+    sa.CheckConstraint("severity in ('P0', 'P1', 'P2', 'P3')", name="alert_messages_severity"),
+    sa.CheckConstraint("(sent_at is null) = (sent_by is null)", name="alert_messages_sent"),
+    sa.CheckConstraint("(dropped_at is null) = (dropped_why is null)", name="alert_messages_dropped"),
+    sa.Index("alert_messages_waiting", "due_at", postgresql_where=sa.text("sent_at is null and dropped_at is null")),
+    sa.Index("alert_messages_alert", "alert_id"),
+    comment="The outbox: what is to be told, written in the transaction that decided it, sent at least once.",
+)
+
+DRIFT_REPORTS = sa.Table(
+    "drift_reports",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("crypto", sa.Text, primary_key=True),
+    sa.Column("market", sa.Text, nullable=False),
+    sa.Column("drift_version", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("window_from", sa.TIMESTAMP(timezone=True)),
+    sa.Column("window_to", sa.TIMESTAMP(timezone=True)),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("features", sa.BigInteger, nullable=False),
+    sa.Column("drifted", sa.BigInteger, nullable=False),
+    sa.Column("share", sa.Double),
+    sa.Column("worst_feature", sa.Text),
+    sa.Column("worst_psi", sa.Double),
+    sa.Column("score_psi", sa.Double),
+    sa.Column("score_p", sa.Double),
+    sa.Column("labelled", sa.BigInteger, nullable=False),
+    sa.Column("buy_rate_reference", sa.Double),
+    sa.Column("buy_rate", sa.Double),
+    sa.Column("buy_rate_p", sa.Double),
+    sa.Column("calibration_error_reference", sa.Double),
+    sa.Column("calibration_error", sa.Double),
+    sa.Column("calibration_p", sa.Double),
+    sa.Column("level", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("details", JSONB, nullable=False),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.CheckConstraint("level in ('ok', 'warning', 'critical', 'unknown')", name="drift_reports_level"),
+    sa.Index("drift_reports_crypto", "crypto", "market", "recorded_at"),
+    comment="What every look for drift of a crypto's features, scores, labels and calibration found.",
+)
+
+INCIDENTS = sa.Table(
+    "incidents",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("justification", sa.Text, nullable=False),
+    sa.Column("symptom", sa.Text, nullable=False),
+    sa.Column("opened_by", sa.Text, nullable=False),
+    sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    sa.Column("began_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("detected_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("acknowledged_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("mitigated_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("fixed_at", sa.TIMESTAMP(timezone=True)),
+    *(sa.Column(name, sa.Text) for name in ("root_cause", "test_gap", "fix", "audit_trail")),
+    sa.Column("lessons", JSONB, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("follow_ups", JSONB, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("closed_by", sa.Text),
+    sa.Column("closed_at", sa.TIMESTAMP(timezone=True)),
+    sa.CheckConstraint("severity in ('P0', 'P1', 'P2', 'P3')", name="incidents_severity"),
+    sa.CheckConstraint("began_at <= coalesce(detected_at, 'infinity')", name="incidents_detected"),
+    sa.CheckConstraint(
+        "coalesce(detected_at, began_at) <= coalesce(acknowledged_at, 'infinity')", name="incidents_acknowledged"
+    ),
+    sa.CheckConstraint(
+        "coalesce(acknowledged_at, detected_at, began_at) <= coalesce(mitigated_at, 'infinity')",
+        name="incidents_mitigated",
+    ),
+    sa.CheckConstraint(
+        "coalesce(mitigated_at, acknowledged_at, detected_at, began_at) <= coalesce(fixed_at, 'infinity')",
+        name="incidents_fixed",
+    ),
+    sa.CheckConstraint(
+        "closed_at is null or num_nonnulls(closed_by, root_cause, fix, fixed_at) = 4", name="incidents_closed"
+    ),
+    comment="The incident log (the manual's section 17); nothing is removed from it, and what is closed stays.",
+)
+
+INCIDENT_ALERTS = sa.Table(
+    "incident_alerts",
+    METADATA,
+    sa.Column("incident_id", sa.BigInteger, sa.ForeignKey("incidents.id"), primary_key=True),
+    sa.Column("alert_id", sa.BigInteger, sa.ForeignKey("alerts.id"), primary_key=True),
+    comment="Which alerts an incident was about.",
+)
+
 RUN_RESULTS = sa.Table(
     "run_results",
     VIEWS,

@@ -129,7 +129,7 @@ def spelt(kind: sa.types.TypeEngine, connection: sa.Connection) -> str:
     return same.get(catalogue, catalogue.upper())
 
 
-@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003")])
+@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003"), ("0003", "0004")])
 def test_every_migration_leaves_nothing_of_its_own_behind(empty_url, before, after):
     with closing(Warehouse(empty_url)) as warehouse:
         alembic(warehouse, command.upgrade, before)
