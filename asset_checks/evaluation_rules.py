@@ -38,14 +38,13 @@ def backtest_is_as_traded(subject: Subject) -> Breach | str | None:
 
 def backtest_is_of_the_test_slice(subject: Subject) -> Breach | str | None:
     """Every trade was signalled by a candle from the test slice on that the frozen model would trade."""
-    from cvntrade_assets.learning.calibration import apply_calibration
-    from cvntrade_assets.learning.training import score_buy
+    from cvntrade_assets.learning.answers import answers
 
     model, frozen = subject.upstream("model").model, subject.upstream("calibration").calibration
     features = subject.upstream("features")
     asked = features[features.index >= subject.upstream("training_set").slice("test").features.index[0]]
-    probability = apply_calibration(frozen, score_buy(model, asked[list(model.feature_names)]))
-    said = probability.index[probability >= frozen.trade_threshold] + _interval(subject, "CVN_TIMEFRAME")
+    signal = answers(model, frozen, asked)["signal"]
+    said = signal.index[signal] + _interval(subject, "CVN_TIMEFRAME")
     return _unsaid(subject.value.traded.compared.backtest.trades, pd.DatetimeIndex(said))
 
 

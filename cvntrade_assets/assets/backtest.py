@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.assets.page import picture
-from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
+from cvntrade_assets.assets.stage import Made, Stage, Summary, span_summary, stage
 from cvntrade_assets.learning.from_settings import EXECUTION_SETTINGS, execution
 from cvntrade_assets.market.candles import timeframe_delta
 from cvntrade_assets.market.history import CandleHistory
@@ -59,6 +59,7 @@ def backtest(
     Beside the model stand always saying BUY, executed alike, and buying once and holding. Where the test slice begins
     before the fine candles do, only what they cover is traded, and `covered` says how much that is.
     """
+    from cvntrade_assets.learning.answers import answers
     from cvntrade_assets.learning.evaluation_plots import equity_curves
     from cvntrade_assets.trading.comparison import covered
     from cvntrade_assets.trading.performance_intervals import performance_intervals
@@ -66,7 +67,7 @@ def backtest(
     settings = stage.settings
     fine, interval = backtest_candles.load().candles, timeframe_delta(settings.text("CVN_BACKTEST_TIMEFRAME"))
     asked = _asked(features.load(), training_set.load())
-    signals = _signals(asked, model.load(), calibration.load())
+    signals = answers(model.load().model, calibration.load().calibration, asked)["signal"]
     seen = covered(pd.DatetimeIndex(signals.index), fine)
     _refuse_nothing_to_trade(stage, signals, seen, fine)
     traded = _traded(stage, candles.load().candles, fine, signals.loc[seen], interval)
@@ -88,8 +89,7 @@ def backtest(
         stage.context.log.warning(note)
     if not signals.loc[seen].any():
         notes.append("no trade: no probability reaches the threshold from which a candle is traded")
-    span = {"rows": len(strategy.equity), "from": _moment(strategy.equity, 0), "to": _moment(strategy.equity, -1)}
-    summary = {**span, **coverage, "notes": notes, **_numbers(traded, ends)}
+    summary = {**span_summary(strategy.equity.index), **coverage, "notes": notes, **_numbers(traded, ends)}
     return Made(StoredBacktest(traded, {EQUITY: equity}), summary)
 
 
@@ -97,15 +97,6 @@ def _asked(features: pd.DataFrame, whole: "TrainingSet") -> pd.DataFrame:
     """Every candle from the test slice's first on, whether or not its label was decided: nobody knows that in time."""
     asked: pd.DataFrame = features[features.index >= whole.slice("test").features.index[0]]
     return asked
-
-
-def _signals(asked: pd.DataFrame, stored: StoredModel, frozen: StoredCalibration) -> "pd.Series[bool]":
-    """Whether the frozen model would trade, per candle asked about."""
-    from cvntrade_assets.learning.calibration import apply_calibration
-    from cvntrade_assets.learning.training import score_buy
-
-    scores = score_buy(stored.model, asked[list(stored.model.feature_names)])
-    return apply_calibration(frozen.calibration, scores) >= frozen.calibration.trade_threshold
 
 
 def _traded(
@@ -160,8 +151,3 @@ def _numbers(traded: "Traded", ends: Mapping[str, tuple[float | None, float | No
     defined = {name: value for name, value in numbers.items() if value is not None}
     facts = {"signals": traded.compared.backtest.signals, "without_entry": traded.compared.backtest.without_entry}
     return {**defined, **facts, "undefined": [name for name in numbers if name not in defined]}
-
-
-def _moment(table: pd.DataFrame, place: int) -> str:
-    moment: pd.Timestamp = table.index[place]
-    return moment.isoformat()

@@ -1,21 +1,20 @@
 """Rolling backtest: the newest test period in steps, everything fitted anew before each of them."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import pandas as pd
 
+from cvntrade_assets.assets.candidates import TESTING_SETTINGS, gather, through_all
 from cvntrade_assets.assets.page import table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
-from cvntrade_assets.assets.walk_forward import TESTING_SETTINGS, gather
 from cvntrade_assets.learning.from_settings import execution, recipe, slice_fractions
 from cvntrade_assets.market.history import CandleHistory
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
-    from cvntrade_assets.learning.history import History
     from cvntrade_assets.learning.rolling import Rolled
     from cvntrade_assets.learning.timeline import FoldPlan
     from cvntrade_assets.learning.walk_forward import Tested
@@ -67,6 +66,7 @@ def rolling_backtest(
     the last fold found before the period began. The last step's model is the one that may be registered: it was made
     by the procedure that was judged. A candidate with a step that cannot be fitted is left out, and said why.
     """
+    from cvntrade_assets.learning.rolling import roll
     from cvntrade_assets.learning.timeline import plan_steps
 
     settings, tested = stage.settings, walk_forward.load()
@@ -78,34 +78,14 @@ def rolling_backtest(
         fractions=slice_fractions(settings),
         mode=settings.choice("CVN_WALK_FORWARD_MODE"),
     )
-    rolled, untestable = _roll_all(stage, history, tested, steps)
-    if not rolled:
-        reasons = "; ".join(untestable.values())
-        raise dg.Failure(f"no candidate of {stage.crypto} can be rolled: {reasons}", allow_retries=False)
-    return Made(rolled, {**_summary(rolled, steps), "untestable": untestable})
+    say = Pulse(stage.heartbeat)
 
-
-def _roll_all(
-    stage: Stage, history: "History", tested: "tuple[Tested, ...]", steps: "tuple[FoldPlan, ...]"
-) -> "tuple[tuple[Rolled, ...], dict[str, str]]":
-    """The candidates whose steps can all be fitted, and why the others' cannot."""
-    from cvntrade_assets.learning.rolling import roll
-    from cvntrade_assets.learning.walk_forward import UntestableCandidateError
-
-    settings, say = stage.settings, Pulse(stage.heartbeat)
-    rolled, untestable = [], {}
-    for each in tested:
+    def step_through(each: "Tested") -> "Rolled":
         stage.heartbeat(f"rolling backtest: {each.pte}, {len(steps)} steps")
-        try:
-            found = roll(
-                history, each, steps, recipe(settings), execution(settings), levels=settings.cost_levels, say=say
-            )
-        except UntestableCandidateError as error:
-            stage.context.log.warning(f"{each.pte} is left out: {error}")
-            untestable[str(each.pte)] = str(error)
-        else:
-            rolled.append(found)
-    return tuple(rolled), untestable
+        return roll(history, each, steps, recipe(settings), execution(settings), levels=settings.cost_levels, say=say)
+
+    rolled, untestable = through_all(stage, {str(each.pte): partial(step_through, each) for each in tested}, "rolled")
+    return Made(rolled, {**_summary(rolled, steps), "untestable": untestable})
 
 
 def _summary(rolled: "tuple[Rolled, ...]", steps: "tuple[FoldPlan, ...]") -> dict[str, Any]:

@@ -76,26 +76,25 @@ def test_report(
     The test slice is the last one in time. Nothing was fitted, tuned or chosen on it. Real markets give little: a
     result far above the baseline is a leak until shown otherwise.
     """
-    from cvntrade_assets.learning.calibration import apply_calibration, in_words
+    from cvntrade_assets.learning.answers import answers
+    from cvntrade_assets.learning.calibration import in_words
     from cvntrade_assets.learning.report import report_test_slice
     from cvntrade_assets.learning.scores import block_length
-    from cvntrade_assets.learning.training import score_buy
 
     settings, trained, frozen = stage.settings, model.load().model, calibration.load().calibration
     whole = training_set.load()
     rows = whole.slice("test")
-    scores = score_buy(trained, rows.features[list(trained.feature_names)])
-    probability = apply_calibration(frozen, scores)
+    said = answers(trained, frozen, rows.features)
+    scores, probability = said["score"], said["probability"]
     block = block_length(settings.pte.horizon, timeframe_delta(settings.text("CVN_TIMEFRAME")))
     seed = settings.whole("CVN_SEED")
     report = report_test_slice(rows.targets, scores, probability, frozen.threshold, block=block, seed=seed)
-    predictions = rows.targets[["label", "return"]].assign(score=scores, probability=probability)
-    predictions["predicted"] = probability >= frozen.threshold
+    predictions = rows.targets[["label", "return"]].join(said[["score", "probability", "predicted"]])
     plots = _plots(stage, predictions, labels.load(), whole, model.market)
     stored = StoredReport(report, predictions, {**plots, "equity": backtest.load().plots["equity"]})
     traded = _traded(backtest)
     run = _track(stage, stored, traded, model, calibration)
-    trades = in_words(frozen.trade_threshold, float((probability >= frozen.trade_threshold).mean()), "trades")
+    trades = in_words(frozen.trade_threshold, float(said["signal"].mean()), "trades")
     words = {"in_words": f"{report.in_words}; {trades}"}
     return Made(stored, {**words, **_summary(report, rows.targets, traded), "mlflow_run": run})
 

@@ -1,24 +1,17 @@
 """Walk-forward: every candidate fitted anew on the past of each fold, and judged on the period after it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.assets.allowed import require_allowed
+from cvntrade_assets.assets.candidates import TESTING_SETTINGS, gather, through_all
 from cvntrade_assets.assets.page import table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
-from cvntrade_assets.learning.from_settings import (
-    EXECUTION_SETTINGS,
-    PLAN_SETTINGS,
-    RECIPE_SETTINGS,
-    execution,
-    fold_plans,
-    recipe,
-)
-from cvntrade_assets.market.candles import timeframe_delta
+from cvntrade_assets.learning.from_settings import execution, fold_plans, recipe
 from cvntrade_assets.market.history import CandleHistory
 from cvntrade_assets.trading.pte import PTE
 from resources.artifacts import Artifact
@@ -29,9 +22,6 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.timeline import FoldPlan
     from cvntrade_assets.learning.walk_forward import Tested
 
-TESTING_SETTINGS = tuple(
-    sorted({*EXECUTION_SETTINGS, *PLAN_SETTINGS, *RECIPE_SETTINGS, "CVN_BACKTEST_TIMEFRAME", "CVN_COST_LEVELS"})
-)
 _FOLD_COLUMNS = (
     *(("pte", "string"), ("fold", "int"), ("test_from", "string"), ("test_until", "string"), ("rows", "int")),
     *(("f1_buy", "float"), ("baseline_f1_buy", "float"), ("buy_rate", "float"), ("threshold", "float")),
@@ -86,36 +76,23 @@ def walk_forward(
     The last fold's frozen model also trades the fine candles of its test period. A candidate that cannot be tested is
     left out, and said why.
     """
+    from cvntrade_assets.learning.walk_forward import test_candidate
+
     settings = stage.settings
     history = gather(stage, candles, features, backtest_candles)
     plans = fold_plans(settings, pd.DatetimeIndex(history.features.index))
     candidates = screening_matrix.load().screening.candidates
     _require_allowed(stage, history, candidates[0], plans[-1])
-    tested, untestable = _test_all(stage, history, candidates, plans)
-    if not tested:
-        reasons = "; ".join(untestable.values())
-        raise dg.Failure(f"no candidate of {stage.crypto} can be tested: {reasons}", allow_retries=False)
+    say = Pulse(stage.heartbeat)
+
+    def test(pte: PTE) -> "Tested":
+        stage.heartbeat(f"walk-forward: candidate {candidates.index(pte) + 1} of {len(candidates)}, {pte}")
+        return test_candidate(
+            history, pte, plans, recipe(settings), execution(settings), levels=settings.cost_levels, say=say
+        )
+
+    tested, untestable = through_all(stage, {str(pte): partial(test, pte) for pte in candidates}, "tested")
     return Made(tested, _summary(tested, untestable, plans))
-
-
-def gather(
-    stage: Stage,
-    candles: Artifact[CandleHistory],
-    features: Artifact[pd.DataFrame],
-    backtest_candles: Artifact[CandleHistory],
-) -> "History":
-    """What every fold and step of one crypto shares."""
-    from cvntrade_assets.learning.history import History
-
-    settings = stage.settings
-    return History.gather(
-        candles.load().candles,
-        features.load(),
-        backtest_candles.load().candles,
-        cusum_threshold=settings.number("CVN_CUSUM_THRESHOLD_H"),
-        interval=timeframe_delta(settings.text("CVN_TIMEFRAME")),
-        fine_interval=timeframe_delta(settings.text("CVN_BACKTEST_TIMEFRAME")),
-    )
 
 
 def _require_allowed(stage: Stage, history: "History", pte: PTE, last: "FoldPlan") -> None:
@@ -127,28 +104,6 @@ def _require_allowed(stage: Stage, history: "History", pte: PTE, last: "FoldPlan
     labels = label_candles(history.candles, pte, interval=history.interval, binary=made.binary)
     train_rows = history.rows(labels, last.past, made).count()["train"]
     require_allowed(stage, len(history.candles), train_rows, history.features.shape[1])
-
-
-def _test_all(
-    stage: Stage, history: "History", candidates: tuple[PTE, ...], plans: "tuple[FoldPlan, ...]"
-) -> "tuple[tuple[Tested, ...], dict[str, str]]":
-    """The candidates that can be tested, and why the others cannot."""
-    from cvntrade_assets.learning.walk_forward import UntestableCandidateError, test_candidate
-
-    settings, say = stage.settings, Pulse(stage.heartbeat)
-    tested, untestable = [], {}
-    for number, pte in enumerate(candidates, 1):
-        stage.heartbeat(f"walk-forward: candidate {number} of {len(candidates)}, {pte}")
-        try:
-            found = test_candidate(
-                history, pte, plans, recipe(settings), execution(settings), levels=settings.cost_levels, say=say
-            )
-        except UntestableCandidateError as error:
-            stage.context.log.warning(f"{pte} is left out: {error}")
-            untestable[str(pte)] = str(error)
-        else:
-            tested.append(found)
-    return tuple(tested), untestable
 
 
 def _summary(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cvntrade_assets.learning.answers import answers
 from cvntrade_assets.learning.training_set import CusumMode, TrainingSet
 
 if TYPE_CHECKING:
@@ -156,29 +157,8 @@ def fit(recipe: Recipe, rows: TrainingSet, *, say: Say) -> Fitted:
 
 
 def predict(fitted: Fitted, features: pd.DataFrame) -> pd.DataFrame:
-    """What a frozen model says of candles, whether or not they have a label.
-
-    Args:
-        fitted: What `fit` returned.
-        features: Finite numbers; holds the model's columns, others are ignored.
-
-    Returns:
-        Index that of `features`; columns `score` (float64, the model's), `probability` (float64, calibrated),
-        `predicted` (bool, BUY is said) and `signal` (bool, the candle is to be traded).
-    """
-    from cvntrade_assets.learning.calibration import apply_calibration
-    from cvntrade_assets.learning.training import score_buy
-
-    score = score_buy(fitted.model, features[list(fitted.model.feature_names)])
-    probability = apply_calibration(fitted.calibration, score)
-    return pd.DataFrame(
-        {
-            "score": score,
-            "probability": probability,
-            "predicted": probability >= fitted.calibration.threshold,
-            "signal": probability >= fitted.calibration.trade_threshold,
-        }
-    )
+    """What a fit says of candles: see `answers`."""
+    return answers(fitted.model, fitted.calibration, features)
 
 
 def _prepared(recipe: Recipe, train: TrainingSet, names: list[str], say: Say) -> PreparedLabels:
