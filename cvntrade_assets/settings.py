@@ -271,6 +271,7 @@ _DECLARED: tuple[Setting, ...] = (
         ("CVN_SIGNAL_SUCCESS_WINDOW_DAYS", Whole(1, 90), "7", "days over which the success rate of a job slides"),
         ("CVN_SIGNAL_SUCCESS_WARNING", Number(0.0, 1.0), "0.9", "a job's success rate of this or less warns"),
         ("CVN_SIGNAL_SUCCESS_CRITICAL", Number(0.0, 1.0), "0.7", "a lower one is critical"),
+        ("CVN_SIGNAL_SUCCESS_RUNS", Whole(1, 1000), "5", "runs that have to have ended before a job's success rate can be critical; of fewer it warns at most"),
         ("CVN_SIGNAL_LATENCY_RUNS", Whole(1, 100), "5", "newest successful runs of a job whose median is its latency"),
         ("CVN_SIGNAL_LATENCY_HISTORY", Whole(2, 1000), "10", "earlier runs needed before latency can be judged"),
         ("CVN_SIGNAL_LATENCY_WARNING", Number(0.0, 100.0), "0.3", "a job that takes longer than its 95th percentile by more than this share warns"),
@@ -302,6 +303,18 @@ _DECLARED: tuple[Setting, ...] = (
         ("CVN_FRESHNESS_OTHER_DAYS", Number(0.0, 365.0), "7", "an older model of any other crypto is stale"),
         ("CVN_FRESHNESS_CANDLES_WARNING_HOURS", Number(0.1, 8760.0), "26", "an older last closed candle warns; candles are fetched daily"),
         ("CVN_FRESHNESS_CANDLES_CRITICAL_HOURS", Number(0.1, 8760.0), "50", "a last closed candle older than this is critical"),
+        layers=OPERATORS_ONLY,
+    ),
+    *_declare(
+        "drift",
+        ("CVN_DRIFT_WINDOW_DAYS", Whole(1, 90), "3", "days of the newest unseen candles that are held against the training slice, at most"),
+        ("CVN_DRIFT_LEAST_CANDLES", Whole(48, 100_000), "96", "fewer unseen candles say nothing of features and scores"),
+        ("CVN_DRIFT_LEAST_LABELS", Whole(48, 100_000), "96", "fewer settled candles say nothing of the rate of BUY and of calibration"),
+        ("CVN_DRIFT_ALPHA", Number(0.0001, 0.5), "0.05", "level of significance over all features and scores: how often one of them may be called drifted without a cause"),
+        ("CVN_DRIFT_OUTCOME_ALPHA", Number(0.0001, 0.5), "0.01", "level of significance over the rate of BUY and calibration together"),
+        ("CVN_DRIFT_WARNING_SHARE", Number(0.001, 1.0), "0.05", "this share of drifted features and scores warns"),
+        ("CVN_DRIFT_CRITICAL_SHARE", Number(0.001, 1.0), "0.2", "this share is critical"),
+        ("CVN_DRIFT_REPORT_DAYS", Number(0.1, 365.0), "7", "an older drift report says nothing; monitoring makes one a day"),
         layers=OPERATORS_ONLY,
     ),
     *_declare(
@@ -763,11 +776,28 @@ def _refuse_timeframes_that_do_not_divide(settings: Settings) -> None:
         )
 
 
+# What warns must not lie beyond what is critical.
+_IN_ORDER = (
+    ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS"),
+    ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES"),
+    ("CVN_SIGNAL_OOM_WARNING", "CVN_SIGNAL_OOM_CRITICAL"),
+    ("CVN_SIGNAL_SUCCESS_CRITICAL", "CVN_SIGNAL_SUCCESS_WARNING"),
+    ("CVN_SIGNAL_LATENCY_WARNING", "CVN_SIGNAL_LATENCY_CRITICAL"),
+    ("CVN_SIGNAL_F1_DELTA_CRITICAL", "CVN_SIGNAL_F1_DELTA_WARNING"),
+    ("CVN_SIGNAL_GAP_WARNING", "CVN_SIGNAL_GAP_CRITICAL"),
+    ("CVN_SIGNAL_STD_F1_WARNING", "CVN_SIGNAL_STD_F1_CRITICAL"),
+    ("CVN_SIGNAL_SORTINO_CRITICAL", "CVN_SIGNAL_SORTINO_WARNING"),
+    ("CVN_SIGNAL_SL_WARNING", "CVN_SIGNAL_SL_CRITICAL"),
+    ("CVN_SIGNAL_TIMEOUT_WARNING", "CVN_SIGNAL_TIMEOUT_CRITICAL"),
+    ("CVN_SIGNAL_FRESHNESS_WARNING_DAYS", "CVN_SIGNAL_FRESHNESS_CRITICAL_DAYS"),
+    ("CVN_SIGNAL_CHALLENGERS_WARNING", "CVN_SIGNAL_CHALLENGERS_CRITICAL"),
+    ("CVN_FRESHNESS_CANDLES_WARNING_HOURS", "CVN_FRESHNESS_CANDLES_CRITICAL_HOURS"),
+    ("CVN_DRIFT_WARNING_SHARE", "CVN_DRIFT_CRITICAL_SHARE"),
+)
+
+
 def _refuse_limits_out_of_order(settings: Settings) -> None:
-    for low, high in (
-        ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS"),
-        ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES"),
-    ):
+    for low, high in _IN_ORDER:
         if float(settings.text(low)) > float(settings.text(high)):
             raise SettingsError(f"{low}={settings.text(low)} must not be above {high}={settings.text(high)}.")
 

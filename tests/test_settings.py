@@ -76,6 +76,9 @@ DEFAULTS = {
 OVERRIDE, REASON = "CVN_GUARDRAIL_OVERRIDE", "CVN_GUARDRAIL_OVERRIDE_REASON"
 LIMITS = sorted(name for name in SETTINGS if name.startswith("CVN_GUARDRAIL_") and name not in (OVERRIDE, REASON))
 GATES = sorted(name for name in SETTINGS if name.startswith("CVN_GATE_"))
+# What operators are told by: no run makes its own alarms quieter.
+_WATCHED = ("CVN_SIGNAL_", "CVN_FRESHNESS_", "CVN_STATE_", "CVN_ALERT_", "CVN_DRIFT_", "CVN_CORE_", "CVN_WATCHDOG_")
+WATCHED = sorted(name for name in SETTINGS if name.startswith(_WATCHED))
 THREE_CLASSES = {"CVN_BINARY_CLASSIFICATION": "0", "CVN_THRESHOLD_METHOD": "expected_value"}
 
 
@@ -413,7 +416,7 @@ def test_barriers_in_bounds_resolve_exactly_when_the_target_is_not_the_nearer_on
 # Who may set what
 
 
-@pytest.mark.parametrize("name", [*LIMITS, *GATES, "CVN_S40_SKIP_S22A1_CROSSREF"])
+@pytest.mark.parametrize("name", [*LIMITS, *GATES, *WATCHED, "CVN_S40_SKIP_S22A1_CROSSREF"])
 @pytest.mark.parametrize("layer", ["factor", "run"])
 def test_no_run_and_no_variant_lifts_a_limit(layer, name):
     message = refusal(**{layer: {name: SETTINGS[name].default}})
@@ -439,7 +442,7 @@ def test_only_a_run_overrides(layer, name):
 
 
 def test_every_other_key_may_be_set_anywhere():
-    bound = {*LIMITS, *GATES, OVERRIDE, REASON, "CVN_S40_SKIP_S22A1_CROSSREF"}
+    bound = {*LIMITS, *GATES, *WATCHED, OVERRIDE, REASON, "CVN_S40_SKIP_S22A1_CROSSREF"}
     assert {name for name, item in SETTINGS.items() if item.layers != EVERY_LAYER} == bound
 
 
@@ -460,16 +463,141 @@ def test_memory_and_the_row_minimum_can_only_be_tightened(name, text, valid):
         assert f"{name}=" in refusal(base_env={name: text})
 
 
+# Lower limit, upper limit, a value that both may have, and one above it.
+IN_ORDER = [
+    ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS", "60", "61"),
+    ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES", "60", "61"),
+    ("CVN_SIGNAL_OOM_WARNING", "CVN_SIGNAL_OOM_CRITICAL", "3", "4"),
+    ("CVN_SIGNAL_SUCCESS_CRITICAL", "CVN_SIGNAL_SUCCESS_WARNING", "0.8", "0.81"),
+    ("CVN_SIGNAL_LATENCY_WARNING", "CVN_SIGNAL_LATENCY_CRITICAL", "0.5", "0.51"),
+    ("CVN_SIGNAL_F1_DELTA_CRITICAL", "CVN_SIGNAL_F1_DELTA_WARNING", "0.1", "0.11"),
+    ("CVN_SIGNAL_GAP_WARNING", "CVN_SIGNAL_GAP_CRITICAL", "0.2", "0.21"),
+    ("CVN_SIGNAL_STD_F1_WARNING", "CVN_SIGNAL_STD_F1_CRITICAL", "0.07", "0.08"),
+    ("CVN_SIGNAL_SORTINO_CRITICAL", "CVN_SIGNAL_SORTINO_WARNING", "-0.5", "-0.4"),
+    ("CVN_SIGNAL_SL_WARNING", "CVN_SIGNAL_SL_CRITICAL", "0.4", "0.41"),
+    ("CVN_SIGNAL_TIMEOUT_WARNING", "CVN_SIGNAL_TIMEOUT_CRITICAL", "0.35", "0.36"),
+    ("CVN_SIGNAL_FRESHNESS_WARNING_DAYS", "CVN_SIGNAL_FRESHNESS_CRITICAL_DAYS", "10", "10.5"),
+    ("CVN_SIGNAL_CHALLENGERS_WARNING", "CVN_SIGNAL_CHALLENGERS_CRITICAL", "8", "9"),
+    ("CVN_FRESHNESS_CANDLES_WARNING_HOURS", "CVN_FRESHNESS_CANDLES_CRITICAL_HOURS", "30", "30.1"),
+    ("CVN_DRIFT_WARNING_SHARE", "CVN_DRIFT_CRITICAL_SHARE", "0.2", "0.21"),
+]
+
+
+@pytest.mark.parametrize(("low", "high", "both", "above"), IN_ORDER)
+def test_limits_in_order(low, high, both, above):
+    equal = resolved(base_env={low: both, high: both})
+    wrong = f"{low}={read_value(low, above, Layer.BASE_ENV).text} must not be above {high}={equal.text(high)}."
+    assert refusal(base_env={low: above, high: both}) == wrong
+
+
+def test_every_pair_of_a_warning_and_a_critical_limit_is_kept_in_order():
+    pairs = {frozenset(pair[:2]) for pair in IN_ORDER}
+    for name in WATCHED:
+        other = name.replace("_WARNING", "_CRITICAL")
+        if other != name and other in SETTINGS:
+            assert frozenset((name, other)) in pairs, name
+
+
+# Both edges of every limit that the manual or an operator may set, and what lies just beyond them.
+EDGES = {
+    "CVN_SIGNAL_OOM_WARNING": ("1", "0", None, None),
+    "CVN_SIGNAL_CPU_WARNING": ("0.01", "0.009", "1", "1.01"),
+    "CVN_SIGNAL_VOLUME_CRITICAL": ("0.01", "0", "1", "1.01"),
+    "CVN_SIGNAL_SUCCESS_WINDOW_DAYS": ("1", "0", "90", "91"),
+    "CVN_SIGNAL_SUCCESS_CRITICAL": ("0", "-0.01", None, "1.01"),
+    "CVN_SIGNAL_SUCCESS_WARNING": (None, "-0.01", "1", "1.01"),
+    "CVN_SIGNAL_SUCCESS_RUNS": ("1", "0", "1000", "1001"),
+    "CVN_SIGNAL_LATENCY_RUNS": ("1", "0", "100", "101"),
+    "CVN_SIGNAL_LATENCY_HISTORY": ("2", "1", "1000", "1001"),
+    "CVN_SIGNAL_PASS_RATE_RUNS": ("1", "0", "100", "101"),
+    "CVN_SIGNAL_SL_CRITICAL": (None, "-0.01", "1", "1.01"),
+    "CVN_SIGNAL_FRESHNESS_CRITICAL_DAYS": (None, "-1", "365", "366"),
+    "CVN_SIGNAL_CHALLENGERS_WARNING": ("0", "-1", None, "1001"),
+    "CVN_SIGNAL_KEEP_DAYS": ("1", "0", "3650", "3651"),
+    "CVN_FRESHNESS_CORE_DAYS": ("0", "-1", "365", "365.1"),
+    "CVN_FRESHNESS_OTHER_DAYS": ("0", "-1", "365", "365.1"),
+    "CVN_FRESHNESS_CANDLES_WARNING_HOURS": ("0.1", "0.09", None, "8761"),
+    "CVN_STATE_HOLD": ("1", "0", "1000", "1001"),
+    "CVN_STATE_STALE_MINUTES": ("1", "0.9", "1440", "1441"),
+    "CVN_STATE_BARREN_DAYS": ("0", "-1", "365", "366"),
+    "CVN_STATE_USEFUL_DAYS": ("0", "-1", "365", "366"),
+    "CVN_STATE_SORTINO_RUNS": ("1", "0", "100", "101"),
+    "CVN_ALERT_ATTEMPTS": ("1", "0", "100", "101"),
+    "CVN_ALERT_BACKOFF_SECONDS": ("0.01", "0", "3600", "3601"),
+    "CVN_ALERT_REPEAT_HOURS_P0": ("0.1", "0", "8760", "8761"),
+    "CVN_ALERT_ESCALATE_MINUTES_P0": ("1", "0.9", "100000", "100001"),
+    "CVN_WATCHDOG_MINUTES": ("0.05", "0.04", "1440", "1441"),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_the_edges_of_what_operators_are_told_by(name):
+    low, below, high, above = EDGES[name]
+    for text in (low, high):
+        if text is not None:
+            assert float(resolved(base_env={name: text}).text(name)) == float(text)
+    for text in (below, above):
+        if text is not None:
+            assert f"is not valid: expected {SETTINGS[name].kind.expected}" in refusal(base_env={name: text})
+
+
 @pytest.mark.parametrize(
-    ("low", "high"),
+    ("name", "text", "canonical"),
     [
-        ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS"),
-        ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES"),
+        ("CVN_CORE_GROUPS", "btc-core, defi", "btc-core,defi"),
+        ("CVN_CORE_GROUPS", "btc-core,btc-core", None),
+        ("CVN_CORE_GROUPS", "BTC core", None),
+        ("CVN_CORE_GROUPS", "", None),
+        ("CVN_ALERT_ROUTE_P0", "mail, sms", "mail,sms"),
+        ("CVN_ALERT_ROUTE_P0", "mail,mail", None),
+        ("CVN_ALERT_ROUTE_P0", "pager", None),
+        ("CVN_ALERT_ROUTE_P0", "", None),
     ],
 )
-def test_limits_in_order(low, high):
-    assert resolved(base_env={low: "60", high: "60"})
-    assert "must not be above" in refusal(base_env={low: "61", high: "60"})
+def test_groups_and_channels_are_named_once(name, text, canonical):
+    if canonical is None:
+        assert f"is not valid: expected {SETTINGS[name].kind.expected}" in refusal(base_env={name: text})
+    else:
+        assert resolved(base_env={name: text}).text(name) == canonical
+
+
+# §0, §2 and §4 of the manual, written down a second time.
+MANUAL = {
+    "CVN_SIGNAL_OOM_WARNING": 1,
+    "CVN_SIGNAL_OOM_CRITICAL": 2,
+    "CVN_SIGNAL_CPU_WARNING": 0.7,
+    "CVN_SIGNAL_VOLUME_CRITICAL": 0.85,
+    "CVN_SIGNAL_SUCCESS_WINDOW_DAYS": 7,
+    "CVN_SIGNAL_SUCCESS_WARNING": 0.9,
+    "CVN_SIGNAL_SUCCESS_CRITICAL": 0.7,
+    "CVN_SIGNAL_LATENCY_WARNING": 0.3,
+    "CVN_SIGNAL_LATENCY_CRITICAL": 1.0,
+    "CVN_SIGNAL_PASS_RATE_RUNS": 3,
+    "CVN_SIGNAL_F1_DELTA_WARNING": 0.15,
+    "CVN_SIGNAL_F1_DELTA_CRITICAL": 0,
+    "CVN_SIGNAL_GAP_WARNING": 0.15,
+    "CVN_SIGNAL_GAP_CRITICAL": 0.3,
+    "CVN_SIGNAL_STD_F1_WARNING": 0.05,
+    "CVN_SIGNAL_STD_F1_CRITICAL": 0.1,
+    "CVN_SIGNAL_SORTINO_WARNING": 0.5,
+    "CVN_SIGNAL_SORTINO_CRITICAL": 0,
+    "CVN_SIGNAL_SL_WARNING": 0.35,
+    "CVN_SIGNAL_SL_CRITICAL": 0.5,
+    "CVN_SIGNAL_TIMEOUT_WARNING": 0.3,
+    "CVN_SIGNAL_TIMEOUT_CRITICAL": 0.4,
+    "CVN_SIGNAL_FRESHNESS_WARNING_DAYS": 7,
+    "CVN_SIGNAL_FRESHNESS_CRITICAL_DAYS": 14,
+    "CVN_SIGNAL_CHALLENGERS_WARNING": 5,
+    "CVN_SIGNAL_CHALLENGERS_CRITICAL": 10,
+    "CVN_FRESHNESS_CORE_DAYS": 14,
+    "CVN_FRESHNESS_OTHER_DAYS": 7,
+    "CVN_STATE_BARREN_DAYS": 3,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), MANUAL.items())
+def test_the_manuals_thresholds_are_the_defaults(name, value):
+    assert float(resolved().text(name)) == value
 
 
 def test_no_override_is_the_rule():

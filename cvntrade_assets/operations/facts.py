@@ -7,6 +7,9 @@ import pandas as pd
 
 from cvntrade_assets.operations.signals import Level
 
+TROUBLES = ("infra", "jobs", "sessions", "useful", "challengers", "candles", "models", "evaluations", "drift")
+"""The groups of facts that can fail to be gathered."""
+
 
 @dataclass(frozen=True)
 class InfraFacts:
@@ -20,6 +23,8 @@ class InfraFacts:
         fullest: That volume's name.
         down: What should run and does not; empty when everything does.
         trouble: Why something of this is unknown, a sentence each.
+        is_own_work: Whether runs of ours keep the processors busy of the only machine that there is: that is what it is
+            for, and says nothing of how it stands.
     """
 
     source: str
@@ -29,6 +34,7 @@ class InfraFacts:
     fullest: str | None = None
     down: tuple[str, ...] | None = None
     trouble: tuple[str, ...] = ()
+    is_own_work: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class EvaluationFacts:
         timeout_pct: Share of trades; None without trades.
         n_trades: Trades of the backtest.
         recent_sortinos: Of the newest evaluations, newest first, this one included.
+        next_commands: The playbook's command for every code that triggered, by code.
     """
 
     recorded_at: pd.Timestamp
@@ -98,6 +105,7 @@ class EvaluationFacts:
     timeout_pct: float | None
     n_trades: int
     recent_sortinos: tuple[float | None, ...] = ()
+    next_commands: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,8 @@ class CryptoFacts:
         crypto: Its name.
         groups: The groups that it is in.
         candles_until: Close of its last closed candle in store.
-        fitted_until: Where the data end that its last useful model (champion, else newest challenger) was fitted on.
+        model_until: Where the data end that its last useful model (champion, else newest challenger) was made from and
+            judged on: when it was last refreshed, on data time.
         useful_model: That model's name.
         evaluation: Its newest evaluation.
         drift: Its newest drift report.
@@ -134,7 +143,7 @@ class CryptoFacts:
     crypto: str
     groups: tuple[str, ...]
     candles_until: pd.Timestamp | None = None
-    fitted_until: pd.Timestamp | None = None
+    model_until: pd.Timestamp | None = None
     useful_model: str | None = None
     evaluation: EvaluationFacts | None = None
     drift: DriftFacts | None = None
@@ -153,7 +162,8 @@ class Facts:
         last_useful_at: When a leading candidate last passed every gate.
         pending_challengers: Challengers that wait.
         cryptos: Every crypto of the universe, by name.
-        trouble: Signal or group of facts that could not be gathered, and why: its signals are unknown.
+        trouble: What could not be gathered, and why; its signals are unknown. A key is a group of `TROUBLES`, or that
+            and a crypto (`evaluations/BTCUSDC`) where the others' could.
     """
 
     now: pd.Timestamp

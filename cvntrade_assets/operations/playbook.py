@@ -4,15 +4,21 @@ Every command speaks of the one crypto of the record. A range in it is the manua
 record was made with, and else the next values that do; where none is left, the grid is widened and the reason says so.
 """
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
-from cvntrade_assets.operations.correlation_data import AnyRecord
 from cvntrade_assets.operations.taxonomy import Code
-from cvntrade_assets.settings import SHORT_NAMES, whole_names
+from cvntrade_assets.settings import SHORT_NAMES, Settings, whole_names
 from cvntrade_assets.trading.gates import exceeds
-from cvntrade_assets.trading.pte import HORIZON_HOURS
+from cvntrade_assets.trading.pte import HORIZON_HOURS, PTE
+
+if TYPE_CHECKING:
+    # Only named here, and dear to import where no record is read.
+    from cvntrade_assets.operations.correlation_data import AnyRecord
 
 # §9.1's own values; the widest and the nearest are for records that are beyond those already.
 _WIDER_STOPS = (1.2, 1.5, 1.8, 2.0)
@@ -58,6 +64,29 @@ class Move:
     escalation: str
 
 
+class _Traded(Protocol):
+    """What a command is made from: a record, or what stands for one."""
+
+    @property
+    def crypto(self) -> str: ...
+    @property
+    def execution(self) -> PTE: ...
+    @property
+    def run_settings(self) -> Mapping[str, str]: ...
+    @property
+    def variants(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class _Usual:
+    """What stands for a record that the settings in force had made, with nothing set by its run."""
+
+    crypto: str
+    execution: PTE
+    run_settings: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class _Change:
     """What one symptom changes of the grid; nothing when its values are used up."""
@@ -69,6 +98,26 @@ class _Change:
 def next_move(code: Code, record: AnyRecord, triggered: Collection[Code]) -> Move:
     """What the playbook says of a code, where `triggered` are all codes that triggered on the record."""
     return _PLAYS[code](record, triggered)
+
+
+def usual_move(code: Code, crypto: str, settings: Settings) -> Move:
+    """What the playbook says of a code when no record is at hand: as of one that the settings in force had made.
+
+    Args:
+        code: One of those whose playbook does not ask which gate refused what.
+        crypto: Whose command it is to be; empty for the platform.
+        settings: In force.
+
+    Raises:
+        KeyError: the code's playbook needs a record.
+    """
+    return _USUAL[code](_Usual(crypto, settings.pte), settings.whole("CVN_DEFAULT_N_FOLDS"))
+
+
+def wider_grid(group: str) -> str:
+    """The command that looks for candidates of a whole group on a wide grid (§9.3)."""
+    pairs = " ".join(f"--set {name}={values}" for name, values in _WIDE_GRID.items())
+    return f"cvntrade discovery --group {shlex.quote(group)} {pairs}"
 
 
 def slow_run_move(record: AnyRecord) -> Move | None:
@@ -104,7 +153,7 @@ def _slow_stage(stage: str, record: AnyRecord) -> tuple[str, str]:
     return "cvntrade status", f"{stage or 'an unknown stage'} took longest: see where the run spent its time"
 
 
-def _job(job: str, record: AnyRecord, sets: Mapping[str, str]) -> str:
+def _job(job: str, record: _Traded, sets: Mapping[str, str]) -> str:
     """The command that does again what the record's run did, but for what is changed here."""
     changed = whole_names(sets)
     kept = {name: value for name, value in record.run_settings.items() if name not in changed}
@@ -115,36 +164,30 @@ def _job(job: str, record: AnyRecord, sets: Mapping[str, str]) -> str:
     return " ".join((f"cvntrade {job} --crypto {shlex.quote(record.crypto)}", *chosen, *pairs))
 
 
-def _saturated(record: AnyRecord, _: Collection[Code]) -> Move:
-    del record
-    return Move(
-        "cvntrade doctor",
-        "find what holds the memory, the volume or the processors: raise a memory limit in the chart's values when "
-        "kills recur, clear old artifacts when the volume is over 85 %, run fewer at a time (CVN_MAX_CONCURRENT_RUNS) "
-        "when the processors are over 90 %",
-        "no OOM kill in 24 hours, and the volume under 70 %",
-        "to the platform owner, at once",
-    )
-
-
-def _degraded(record: AnyRecord, _: Collection[Code]) -> Move:
-    del record
-    return Move(
-        "cvntrade status",
-        "see which runs failed and why; it prints the command that resumes just what failed",
-        "more than 90 % of the last 7 days' runs succeed",
-        "to the platform owner when the cause is the platform's",
-    )
+_SATURATED = Move(
+    "cvntrade doctor",
+    "find what holds the memory, the volume or the processors: raise a memory limit in the chart's values when kills "
+    "recur, clear old artifacts when the volume is over 85 %, run fewer at a time (CVN_MAX_CONCURRENT_RUNS) when the "
+    "processors are over 90 %",
+    "no OOM kill in 24 hours, and the volume under 70 %",
+    "to the platform owner, at once",
+)
+_DEGRADED = Move(
+    "cvntrade status",
+    "see which runs failed and why; it prints the command that resumes just what failed",
+    "more than 90 % of the last 7 days' runs succeed",
+    "to the platform owner when the cause is the platform's",
+)
 
 
 def _useless(record: AnyRecord, _: Collection[Code]) -> Move:
     frequent = exceeds(record.buy_rate, _FREQUENT_BUY)
-    return _rerun(
-        record,
-        [_further_targets(record) if frequent else _other_horizons(record)],
-        "f1_buy lies more than 15 points above its baseline",
-        "to the ML owner: then CVN_HPO_OBJECTIVE, and the features last",
-    )
+    return _other_labels(record, _further_targets(record) if frequent else _other_horizons(record))
+
+
+def _other_labels(record: _Traded, change: _Change) -> Move:
+    exit_when = "f1_buy lies more than 15 points above its baseline"
+    return _rerun(record, [change], exit_when, "to the ML owner: then CVN_HPO_OBJECTIVE, and the features last")
 
 
 def _further_targets(record: AnyRecord) -> _Change:
@@ -156,22 +199,22 @@ def _further_targets(record: AnyRecord) -> _Change:
     return _Change({"tp_range": _texts(values)}, f"{why}: further targets make them rarer")
 
 
-def _other_horizons(record: AnyRecord) -> _Change:
+def _other_horizons(record: _Traded) -> _Change:
     others = [hours for hours in HORIZON_HOURS if hours != record.execution.horizon_hours]
     return _Change({"horizons": _hours(others)}, "another horizon is another distribution of labels")
 
 
-def _mismatch(record: AnyRecord, triggered: Collection[Code]) -> Move:
+def _mismatch(record: _Traded, triggered: Collection[Code]) -> Move:
     """By how trades ended; every symptom that triggered moves the grid at once."""
     changes = [change(record) for code, change in _BY_EXIT.items() if code in triggered]
     return _rerun(record, changes, "Sortino ratio over 0, or sl_pct under 40 %", _ATTEMPTS)
 
 
-def _by_exit(code: Code) -> Callable[[AnyRecord, Collection[Code]], Move]:
+def _by_exit(code: Code) -> Callable[[_Traded, object], Move]:
     return lambda record, _: _rerun(record, [_BY_EXIT[code](record)], _EXITS[code], _ATTEMPTS)
 
 
-def _wider_stops(record: AnyRecord) -> _Change:
+def _wider_stops(record: _Traded) -> _Change:
     stop = record.execution.stop_loss
     values = _WIDER_STOPS if stop < max(_WIDER_STOPS) else [each for each in _WIDEST_STOPS if each > stop]
     if not values:
@@ -179,7 +222,7 @@ def _wider_stops(record: AnyRecord) -> _Change:
     return _Change({"sl_range": _texts(values)}, "most trades end at the stop-loss: wider stops")
 
 
-def _nearer_targets(record: AnyRecord) -> _Change:
+def _nearer_targets(record: _Traded) -> _Change:
     target = record.execution.take_profit
     values = _NEARER_TARGETS if target > min(_NEARER_TARGETS) else [each for each in _NEAREST_TARGETS if each < target]
     if not values:
@@ -187,7 +230,7 @@ def _nearer_targets(record: AnyRecord) -> _Change:
     return _Change({"tp_range": _texts(values)}, "few trades reach the take-profit: nearer targets")
 
 
-def _longer_horizons(record: AnyRecord) -> _Change:
+def _longer_horizons(record: _Traded) -> _Change:
     longest, hours = max(HORIZON_HOURS), record.execution.horizon_hours
     if hours == longest:
         return _Change({}, f"the longest horizon is reached (H{longest})")
@@ -228,7 +271,11 @@ def _calmer(record: AnyRecord, _: Collection[Code]) -> Move:
 
 
 def _more_periods(record: AnyRecord, _: Collection[Code]) -> Move:
-    n_folds = len(record.folds)
+    return _beyond(record, len(record.folds))
+
+
+def _beyond(record: _Traded, n_folds: int) -> Move:
+    """Test on more periods than so many."""
     if n_folds < _MANY_FOLDS:
         sets, why = {"n_folds": str(max(n_folds, 1) + 2)}, "more test periods say which one is to blame, and weigh more"
     else:
@@ -236,7 +283,7 @@ def _more_periods(record: AnyRecord, _: Collection[Code]) -> Move:
     return Move(_job("discovery", record, sets), why, "std_f1_buy at most 0.10", _ATTEMPTS)
 
 
-def _tune_less(record: AnyRecord, _: Collection[Code]) -> Move:
+def _tune_less(record: _Traded, _: object) -> Move:
     why = "the screening's untuned recipe did better on the same candles than the tuned one: tune less"
     command = _job("backtesting", record, {"hpo_trials": str(_FEWER_TRIALS)})
     return Move(command, why, "a screening gap of at most 0.30", _ATTEMPTS)
@@ -254,7 +301,7 @@ def _good(record: AnyRecord, triggered: Collection[Code]) -> Move:
     )
 
 
-def _rerun(record: AnyRecord, changes: Iterable[_Change], exit_when: str, escalation: str) -> Move:
+def _rerun(record: _Traded, changes: Iterable[_Change], exit_when: str, escalation: str) -> Move:
     """Discover again on a changed grid; on a wide one when nothing else is left to change."""
     sets: dict[str, str] = {}
     reasons = []
@@ -284,7 +331,7 @@ def _hours(hours: Iterable[int]) -> str:
     return ",".join(f"H{each}" for each in hours)
 
 
-_BY_EXIT: Mapping[Code, Callable[[AnyRecord], _Change]] = {
+_BY_EXIT: Mapping[Code, Callable[[_Traded], _Change]] = {
     Code.SL_TOO_TIGHT: _wider_stops,
     Code.TP_TOO_AMBITIOUS: _nearer_targets,
     Code.HORIZON_TOO_SHORT: _longer_horizons,
@@ -306,8 +353,8 @@ _BY_GATE: Mapping[str, Callable[[AnyRecord, Collection[Code]], Move]] = {
     "dsr": _more_periods,
 }
 _PLAYS: Mapping[Code, Callable[[AnyRecord, Collection[Code]], Move]] = {
-    Code.INFRA_SATURATED: _saturated,
-    Code.PIPELINE_DEGRADED: _degraded,
+    Code.INFRA_SATURATED: lambda *_: _SATURATED,
+    Code.PIPELINE_DEGRADED: lambda *_: _DEGRADED,
     Code.ML_USELESS: _useless,
     Code.ML_MARGINAL: _useless,
     Code.ML_UNSTABLE: _more_periods,
@@ -317,4 +364,14 @@ _PLAYS: Mapping[Code, Callable[[AnyRecord, Collection[Code]], Move]] = {
     Code.NO_CANDIDATES: _no_candidates,
     Code.ML_EXPLOITABLE: _good,
     Code.ML_SOLID: _good,
+}
+# With the number of test periods.
+_USUAL: Mapping[Code, Callable[[_Traded, int], Move]] = {
+    Code.INFRA_SATURATED: lambda *_: _SATURATED,
+    Code.PIPELINE_DEGRADED: lambda *_: _DEGRADED,
+    Code.ML_USELESS: lambda usual, _: _other_labels(usual, _other_horizons(usual)),
+    Code.ML_UNSTABLE: _beyond,
+    Code.SCREENING_OVERFIT: _tune_less,
+    **{code: _by_exit(code) for code in _BY_EXIT},
+    Code.EXECUTION_MISMATCH: lambda usual, _: _mismatch(usual, ()),
 }

@@ -98,7 +98,7 @@ SIGNALS: Mapping[str, Signal] = _by_name(
         Signal("sortino", _C, "ratio", "annualised Sortino ratio of the backtest, net of costs"),
         Signal("sl_pct", _C, "share", "share of trades that the stop-loss ended"),
         Signal("timeout_pct", _C, "share", "share of trades that the horizon ended"),
-        Signal("model_freshness", _C, "days", "age of the data that the last useful model was fitted on"),
+        Signal("model_freshness", _C, "days", "how long ago the last useful model was refreshed"),
         Signal("challenger_count", _P, "models", "registered challengers that wait for a promotion"),
         Signal("candle_freshness", _C, "hours", "age of the last closed candle", is_golden=False),
         Signal("model_overdue", _C, "days", "by how much a model is older than its group's limit", is_golden=False),

@@ -1,30 +1,19 @@
 """The playbooks: the next command of every code, its values away from the record's, and every command can be typed."""
 
-import re
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
-import pandas as pd
 import pytest
-import typer
 from correlation_records import BTC, by_delta, complete, fold, gates, record, records
 from hypothesis import given, settings
-from typer.main import get_command
+from typed_commands import UsageError, is_refused, parse, resolved, typed_in
 
-from cvntrade_assets.assets.candles import candles
-from cvntrade_assets.assets.features import features
-from cvntrade_assets.assets.screening_matrix import screening_matrix
-from cvntrade_assets.cli import app, read_pairs
 from cvntrade_assets.operations.correlation_data import AnyRecord, Duration, Platform
 from cvntrade_assets.operations.diagnosis import Diagnosis, Finding, diagnose
-from cvntrade_assets.operations.factors import resolve_run
 from cvntrade_assets.operations.playbook import next_move
 from cvntrade_assets.operations.taxonomy import Code
-from cvntrade_assets.settings import Settings
 from cvntrade_assets.trading.gates import GATES
 
-NOW = pd.Timestamp("2025-09-01", tz="UTC")
 LOSING = {"sortino": -1.0}
 DISCOVER = f"cvntrade discovery --crypto {BTC}"
 TESTED = f"cvntrade backtesting --crypto {BTC}"
@@ -270,39 +259,7 @@ def commands(found: Diagnosis) -> Iterator[str]:
     if found.slow_run:
         yield found.slow_run.command
     for text in (*(each.because for each in found.findings), *(each.escalation for each in found.findings)):
-        yield from re.findall(r"`(cvntrade [^`]+)`", text)
-
-
-GROUP = get_command(app)
-# Typer brings its own copy of Click, and this is what it raises for anything mistyped.
-UsageError = typer.BadParameter.__mro__[1]
-
-
-def parse(command: str) -> dict[str, Any]:
-    """What the real command line reads from a command without carrying it out; UsageError when it does not take it."""
-    program, *words = shlex.split(command)
-    assert program == "cvntrade"
-    context = GROUP.make_context(program, words)
-    name, found, rest = GROUP.resolve_command(context, words)  # type: ignore[attr-defined]
-    return dict(found.make_context(name, rest, parent=context).params)
-
-
-def resolved(pairs: list[str]) -> Settings:
-    return resolve_run(base_env={}, run=read_pairs(pairs), now=NOW)
-
-
-# What a screening is made with: a run that takes the last one is refused when it sets any of it differently.
-SCREENED = [
-    name for asset in (candles, features, screening_matrix) for name in asset.metadata_by_key[asset.key]["settings"]
-]
-
-
-def is_refused(command: str) -> bool:
-    """Whether the run takes a screening and sets what that was not made with."""
-    if command.split()[1] not in ("backtesting", "walkforward", "retrain"):
-        return False
-    given_ = resolved(parse(command).get("pairs") or [])
-    return given_.used(SCREENED) != resolved([]).used(SCREENED)
+        yield from typed_in(text)
 
 
 def assert_can_be_typed(command: str, some: AnyRecord) -> None:
