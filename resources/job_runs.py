@@ -1,17 +1,18 @@
-"""Runs of named jobs, read from Dagster's tables in PostgreSQL: they answer when no webserver does."""
+"""Runs of named jobs, read from Dagster's tables in PostgreSQL: they answer when no webserver does.
 
+Rows and events are read as they stand, without Dagster, which takes a second to import.
+"""
+
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
-import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
-from dagster._core.storage.tags import WILL_RETRY_TAG
-from dagster._serdes import deserialize_value
 
 from cvntrade_assets.operations.failure_text import plainly
 from cvntrade_assets.operations.provenance import FORCE_TAG
@@ -22,22 +23,22 @@ from resources.warehouse import Warehouse, WarehouseError
 
 # What dagster.yaml calls it; it stands on the operations schema's server.
 _DATABASE = "dagster"
-_STEPS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE}
-_ENDS = {
-    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.RUN_FAILURE,
-    dg.DagsterEventType.RUN_CANCELED,
-}
+# Dagster's names, which its tables hold: of events, of run failures, and of the tag on a run that it starts again.
+_CHECK, _STEP_FAILURE = "ASSET_CHECK_EVALUATION", "STEP_FAILURE"
+_RUN_FAILURE, _RUN_CANCELED = "PIPELINE_FAILURE", "PIPELINE_CANCELED"
+_STEP_START = "STEP_START"
+_STEPS = (_STEP_START, "STEP_SUCCESS", _STEP_FAILURE)
+_ENDS = (_CHECK, _STEP_FAILURE, _RUN_FAILURE, _RUN_CANCELED)
+_WILL_RETRY = "dagster/will_retry"
 
-
-# Read as they stand: Dagster's own storages take half a second to import, and try again for long when nobody answers.
+# Dagster's own storages also try again for long when nobody answers.
 _NEWEST = sa.text(
-    "select distinct on (pipeline_name, partition) run_body, create_timestamp from runs "
-    "where pipeline_name = any(:jobs) and partition is not null order by pipeline_name, partition, id desc"
+    "select distinct on (pipeline_name, partition) run_id, pipeline_name, partition, status, create_timestamp, "
+    "run_body from runs where pipeline_name = any(:jobs) and partition is not null "
+    "order by pipeline_name, partition, id desc"
 )
 _EVENTS = sa.text(
-    "select event from event_logs where run_id = :run_id and dagster_event_type = any(:kinds) order by id"
+    "select run_id, event from event_logs where run_id = any(:run_ids) and dagster_event_type = any(:kinds) order by id"
 )
 
 
@@ -64,43 +65,54 @@ class JobRuns:
         named = {"connect_timeout": 10, "application_name": connection_name()}
         return sa.create_engine(self._url, pool_size=1, connect_args=named)
 
+    def close(self) -> None:
+        """Give the connection back."""
+        self._engine.dispose()
+
     def newest(self, jobs: Collection[str]) -> list[PipelineRun]:
         """The newest run of every job and crypto.
 
         Raises:
             WarehouseError: PostgreSQL does not answer, or lacks Dagster's tables.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute(_NEWEST, {"jobs": list(jobs)}).all()
-        return [_pipeline_run(deserialize_value(row.run_body, dg.DagsterRun), row.create_timestamp) for row in rows]
+        return [_pipeline_run(row) for row in rows]
 
     def trouble(self, run_id: str) -> Trouble:
         """Why a run ended without success; without reasons when Dagster keeps none (any more)."""
-        events = self._events(run_id, _ENDS)
-        found = [said for event in events if (said := _step_trouble(event)) is not None]
-        if found:
-            return Trouble(found[0][0], tuple(dict.fromkeys(reason for _, reason in found)))
-        return Trouble(None, tuple(why for event in events if (why := _run_trouble(event))))
+        return self.troubles([run_id])[run_id]
+
+    def troubles(self, run_ids: Collection[str]) -> dict[str, Trouble]:
+        """The same of several runs, by id."""
+        return {run_id: _trouble(events) for run_id, events in self._events(run_ids, _ENDS).items()}
 
     def stage_at_work(self, run_id: str) -> str | None:
         """The stage that a run is in; None between two."""
-        at_work: dict[str, None] = {}
-        for event in self._events(run_id, _STEPS):
-            if event.is_step_start:
-                at_work[str(event.step_key)] = None
-            else:
-                at_work.pop(str(event.step_key), None)
-        return next(reversed(at_work), None)
+        return self.stages_at_work([run_id])[run_id]
 
-    def _events(self, run_id: str, kinds: Collection[dg.DagsterEventType]) -> list[dg.DagsterEvent]:
-        """A run's events of some kinds, oldest first."""
-        with self._reading() as connection:
-            asked = {"run_id": run_id, "kinds": [kind.value for kind in kinds]}
-            texts = connection.scalars(_EVENTS, asked).all()
-        return [deserialize_value(text, dg.EventLogEntry).get_dagster_event() for text in texts]
+    def stages_at_work(self, run_ids: Collection[str]) -> dict[str, str | None]:
+        """The same of several runs, by id."""
+        return {run_id: _stage_at_work(events) for run_id, events in self._events(run_ids, _STEPS).items()}
+
+    def _events(self, run_ids: Collection[str], kinds: Collection[str]) -> dict[str, list[Any]]:
+        """Each run's events of some kinds, oldest first, with attributes named as Dagster stores them."""
+        found: dict[str, list[Any]] = {run_id: [] for run_id in run_ids}
+        if found:
+            with self.reading() as connection:
+                rows = connection.execute(_EVENTS, {"run_ids": list(found), "kinds": list(kinds)}).all()
+            for row in rows:
+                stored = json.loads(row.event, object_hook=lambda fields: SimpleNamespace(**fields))
+                found[row.run_id].append(stored.dagster_event)
+        return found
 
     @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to Dagster's database, to read from.
+
+        Raises:
+            WarehouseError: PostgreSQL does not answer, or lacks Dagster's tables.
+        """
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -113,21 +125,22 @@ class JobRuns:
             ) from None
 
 
-def _pipeline_run(run: dg.DagsterRun, created: datetime) -> PipelineRun:
-    given = _given(run.run_config)
+def _pipeline_run(row: "sa.Row[Any]") -> PipelineRun:
+    body = json.loads(row.run_body)
+    given, tags = _given(body["run_config"]), body["tags"]
     return PipelineRun(
-        run_id=run.run_id,
-        pipeline=run.job_name,
-        crypto=run.tags["dagster/partition"],
-        session=session_of(run.run_id, run.tags),
-        group=run.tags.get(GROUP_TAG),
-        status=run.status.value,
+        run_id=row.run_id,
+        pipeline=row.pipeline_name,
+        crypto=row.partition,
+        session=session_of(row.run_id, tags),
+        group=tags.get(GROUP_TAG),
+        status=row.status,
         # Dagster's columns hold UTC without saying so.
-        created=pd.Timestamp(created, tz="UTC"),
+        created=pd.Timestamp(row.create_timestamp, tz="UTC"),
         settings=_texts(given.get("settings")),
         variants=_texts(given.get("variants")),
-        is_forced=run.tags.get(FORCE_TAG) == "true",
-        will_retry=run.status is dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true",
+        is_forced=tags.get(FORCE_TAG) == "true",
+        will_retry=row.status == "FAILURE" and tags.get(_WILL_RETRY) == "true",
     )
 
 
@@ -143,31 +156,48 @@ def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: text for name, text in (values or {}).items() if isinstance(text, str)}
 
 
-def _step_trouble(event: dg.DagsterEvent) -> tuple[str, str] | None:
+def _trouble(events: Collection[Any]) -> Trouble:
+    found = [said for event in events if (said := _step_trouble(event)) is not None]
+    if found:
+        return Trouble(found[0][0], tuple(dict.fromkeys(reason for _, reason in found)))
+    return Trouble(None, tuple(why for event in events if (why := _run_trouble(event))))
+
+
+def _stage_at_work(events: Collection[Any]) -> str | None:
+    at_work: dict[str, None] = {}
+    for event in events:
+        if event.event_type_value == _STEP_START:
+            at_work[event.step_key] = None
+        else:
+            at_work.pop(event.step_key, None)
+    return next(reversed(at_work), None)
+
+
+def _step_trouble(event: Any) -> tuple[str, str] | None:
     """Stage and reason, when an event says that a stage or a check of it failed."""
-    if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        evaluation = event.asset_check_evaluation_data
-        if evaluation.passed or evaluation.severity != dg.AssetCheckSeverity.ERROR:
+    said = event.event_specific_data
+    if event.event_type_value == _CHECK:
+        if said.success or vars(said.severity)["__enum__"] != "AssetCheckSeverity.ERROR":
             return None
-        asset = evaluation.asset_key.to_user_string()
-        return asset, f"check {evaluation.check_name} of {asset}: {evaluation.description or 'no reason was given'}"
-    if event.is_step_failure:
-        return str(event.step_key), failure_reason(event.step_failure_data)
+        asset = "/".join(said.asset_key.path)
+        return asset, f"check {said.check_name} of {asset}: {said.description or 'no reason was given'}"
+    if event.event_type_value == _STEP_FAILURE:
+        return str(event.step_key), failure_reason(said)
     return None
 
 
-def _run_trouble(event: dg.DagsterEvent) -> str | None:
-    if event.event_type == dg.DagsterEventType.RUN_FAILURE:
+def _run_trouble(event: Any) -> str | None:
+    if event.event_type_value == _RUN_FAILURE:
         # A failure that somebody else reported, such as the daemon of a worker that vanished, has no error.
-        error = event.job_failure_data.error if event.event_specific_data else None
+        error = event.event_specific_data and event.event_specific_data.error
         return str(error.message if error else event.message or "").strip() or None
-    if event.event_type == dg.DagsterEventType.RUN_CANCELED:
+    if event.event_type_value == _RUN_CANCELED:
         return "it was ended by hand, or for being stuck"
     return None
 
 
 def failure_reason(failure: Any) -> str:
-    """The innermost message of a step's failure: what went wrong, and not that something did."""
+    """The innermost message of a step's failure, Dagster's own object or as it is stored: what went wrong."""
     described = failure.user_failure_data and failure.user_failure_data.description
     if described:
         return str(described)

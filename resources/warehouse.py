@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -277,19 +276,3 @@ def _check_names(group: str, cryptos: Iterable[str]) -> None:
     wrong = [crypto for crypto in cryptos if not _CRYPTO.fullmatch(crypto)]
     if wrong:
         raise UniverseNameError(f"{', '.join(wrong)}: expected exchange symbols such as BTCUSDC.")
-
-
-class WarehouseResource(dg.ConfigurableResource[Warehouse]):
-    """Hands out the warehouse; the address comes from the environment because it holds a secret."""
-
-    url: str
-
-    @contextmanager
-    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Warehouse]:
-        """Open for a run, close after it."""
-        del context
-        warehouse = Warehouse(self.url)
-        try:
-            yield warehouse
-        finally:
-            warehouse.close()

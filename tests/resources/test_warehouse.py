@@ -24,14 +24,8 @@ from cvntrade_assets.settings import SettingsError
 from resources.embedded_postgres import EmbeddedPostgres, free_port
 from resources.secrets import learn_secrets
 from resources.tables import METADATA, VIEWS
-from resources.warehouse import (
-    FIRST_UNIVERSES,
-    UniverseNameError,
-    UnknownGroupError,
-    Warehouse,
-    WarehouseError,
-    WarehouseResource,
-)
+from resources.warehouse import FIRST_UNIVERSES, UniverseNameError, UnknownGroupError, Warehouse, WarehouseError
+from resources.warehouse_resource import WarehouseResource
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 20.0
@@ -129,7 +123,7 @@ def spelt(kind: sa.types.TypeEngine, connection: sa.Connection) -> str:
     return same.get(catalogue, catalogue.upper())
 
 
-@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003"), ("0003", "0004")])
+@pytest.mark.parametrize(("before", "after"), [("0001", "0002"), ("0002", "0003"), ("0003", "0004"), ("0004", "0005")])
 def test_every_migration_leaves_nothing_of_its_own_behind(empty_url, before, after):
     with closing(Warehouse(empty_url)) as warehouse:
         alembic(warehouse, command.upgrade, before)

@@ -43,6 +43,7 @@ def upgrade() -> None:
     _create_global_states()
     _create_alerts()
     _create_alert_messages()
+    _create_alert_channels()
     _create_drift_reports()
     _create_incidents()
     _create_incident_alerts()
@@ -174,6 +175,16 @@ def _create_alert_messages() -> None:
     )
 
 
+def _create_alert_channels() -> None:
+    op.create_table(
+        "alert_channels",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("held_until", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.CheckConstraint("name in ('slack', 'sms', 'mail')", name="alert_channels_name"),
+        comment="Until when a channel that had too much is left alone, by every worker.",
+    )
+
+
 def _create_drift_reports() -> None:
     op.create_table(
         "drift_reports",
@@ -264,6 +275,7 @@ def downgrade() -> None:
         "incident_alerts",
         "incidents",
         "drift_reports",
+        "alert_channels",
         "alert_messages",
         "alerts",
         "global_states",
