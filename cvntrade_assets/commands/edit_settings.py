@@ -1,13 +1,12 @@
 """`cvntrade settings set` and `unset`: the operators' table `base_env`, edited with a reason that stays on record."""
 
-import getpass
-import os
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
+from cvntrade_assets.commands.author import author
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.operations.factors import resolve_run
@@ -77,19 +76,11 @@ def _change(
 ) -> None:
     if not reason.strip():
         raise CommandError("--reason is empty: say why, it stays on record.")
-    connection.warehouse().set_base_env(changes, _author(), reason.strip())
+    connection.warehouse().set_base_env(changes, author(), reason.strip())
     for key, text in changes.items():
         was, now = before.get(key), text
         console.print(escape(f"{key}: {_told(key, was)} → {_told(key, now)}"), soft_wrap=True, highlight=False)
     console.print("Runs that start from now on use it; those in progress keep what they began with.")
-
-
-def _author() -> str:
-    """Who runs this command; a container's user often has a number and no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _told(key: str, text: str | None) -> str:

@@ -10,7 +10,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote
@@ -72,7 +72,7 @@ _ASSIGNED = re.compile(
 _OPTION = re.compile(r"(?<!\S)--?(?P<name>[A-Za-z][\w\-]{0,79})(?P<between>\s+)(?!-)" + _VALUE)
 _BEARER = re.compile(r"(?P<name>\bbearer)(?P<between>\s+)(?P<plain>[A-Za-z0-9._~+/=-]{8,})", re.IGNORECASE)
 # Every name of a secret holds one of these.
-_HINTS = ("key", "pass", "secret", "token", "credential", "webhook", "pwd", "auth", "cookie", "bearer ")
+_HINTS = ("key", "pass", "secret", "token", "credential", "webhook", "pwd", "auth", "cookie", "bearer ", "cvn_alert")
 # Names of two words.
 _PHRASES = ("api key", "access key", "secret key", "private key", "bearer ")
 _NAME_LENGTH = 80
@@ -88,8 +88,8 @@ _PAIRS = (("key", "value"), ("name", "value"))
 def is_secret_name(name: str) -> bool:
     """Whether what bears this name is a secret: `API_KEY`, `my-token`, but not `asset_key`, `monkey` or `KEY_FILE`."""
     words = [word.lower() for word in _WORD.findall(name)]
-    if "webhook" in words:
-        # Who knows the address of a webhook may post to it.
+    if "webhook" in words or _is_alert_address(words):
+        # Who knows such an address may post to it.
         return True
     if not words or words[-1] in _POINTERS or words[0] in _ABOUT:
         return False
@@ -100,6 +100,11 @@ def is_secret_name(name: str) -> bool:
     if not words or words[-1] not in _WEAK:
         return bool(words) and words[-1] in _ALONE
     return len(words) > 1 and words[-2] not in _PLAIN_KEYS
+
+
+def _is_alert_address(words: Sequence[str]) -> bool:
+    """Whether a name is that of an Apprise address, CVN_ALERT_SLACK_URL: its tokens stand anywhere in it."""
+    return words[:2] == ["cvn", "alert"] and words[-1] == "url"
 
 
 def without_credentials(text: str) -> str:
@@ -141,6 +146,8 @@ def known_secrets(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, text in environment.items():
         if is_secret_name(name) and not _HARMLESS.fullmatch(text.strip()):
             yield name, text
+            if _is_alert_address([word.lower() for word in _WORD.findall(name)]):
+                yield from ((name, part) for part in _address_parts(text.strip()))
         if "//" in text:
             yield from ((name, secret) for secret in _in_address(text) if secret)
 
@@ -315,6 +322,13 @@ def _in_base64(secret: bytes) -> Iterator[str]:
         for before in range(3):
             letters = encode(bytes(before) + secret).decode()
             yield letters[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
+
+
+def _address_parts(address: str) -> Iterator[str]:
+    """What an error may repeat of an address that is a secret as a whole: its path, and the tokens in it."""
+    host, slash, path = address.partition("://")[2].partition("?")[0].partition("/")
+    tokens = filter(looks_like_credential, re.split(r"[/:@?&=,]", address))
+    yield from filter(is_maskable, (slash + path, host + slash + path, *tokens))
 
 
 def _in_address(text: str) -> Iterator[str]:

@@ -50,6 +50,9 @@ SECRETS = (
     "Authorization",
     "credentials",
     "resources.exchange.api_key",
+    "CVN_ALERT_SLACK_URL",
+    "CVN_ALERT_SMS_URL",
+    "CVN_ALERT_MAIL_URL",
 )
 HARMLESS = (
     "key",
@@ -78,6 +81,10 @@ HARMLESS = (
     "bypass",
     "secretary",
     "CVN_CUSUM_THRESHOLD_H",
+    "CVN_ALERT_ROUTE_P0",
+    "CVN_ALERT_ATTEMPTS",
+    "CVN_UI_URL",
+    "alert_url",
     "",
 )
 
@@ -220,6 +227,24 @@ def test_values_keep_their_types_and_are_masked_at_any_depth() -> None:
         "login_secret": {"user": MASK, "parts": [MASK, MASK]},
         "dagster-k8s/config": '{"env_secrets": ["x"], "a": "***"}',
     }
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "masked"),
+    [
+        # What Apprise says of an address that it cannot use, and requests of one that does not answer.
+        ("slack://T1JJ3T3L2/A1BRTD4JD/x", "Unparseable URL slack://T1JJ3T3L2/A1BRTD4JD/x", f"Unparseable URL {MASK}"),
+        ("jsons://h.example.org/T1JJ3T3L2/B9", "url: /T1JJ3T3L2/B9 (Caused by x)", f"url: {MASK} (Caused by x)"),
+        ("jsons://h.example.org/T1JJ3T3L2/B9", "to https://h.example.org/T1JJ3T3L2/B9", f"to https://{MASK}"),
+        ("slack://T1/B2/TIiajkdnlazkc0XrIdevi7FQ", "tried TIiajkdnlazkc0XrIdevi7FQ", f"tried {MASK}"),
+        ("mailto://u:pass-0123@h.example.org", "login pass-0123", f"login {MASK}"),
+        ("json://127.0.0.1:80/slack", "slack answered from 127.0.0.1", "slack answered from 127.0.0.1"),
+    ],
+)
+def test_an_alert_address_is_a_secret_in_whole_and_in_part(address: str, said: str, masked: str) -> None:
+    environment = {"CVN_ALERT_SLACK_URL": address}
+    assert Mask(secret for _, secret in known_secrets(environment)).text(said) == masked
+    assert unmaskable(environment) == ()
 
 
 def test_the_secrets_of_an_environment() -> None:
