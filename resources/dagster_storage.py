@@ -10,12 +10,14 @@ logs, exceptions and metadata, runs, backfills, ticks and heartbeats are texts t
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import sqlalchemy as sa
-from dagster import DagsterRun
+from dagster import AssetCheckEvaluation, DagsterRun, EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
@@ -51,10 +53,6 @@ class _Masking:
         if not sa.event.contains(engine, "before_cursor_execute", _mask_parameters):
             sa.event.listen(engine, "before_cursor_execute", _mask_parameters, retval=True)
         self.__dict__["engine"] = engine
-
-
-class _EventLogStorage(_Masking, PostgresEventLogStorage):
-    """Events."""
 
 
 class _ScheduleStorage(_Masking, PostgresScheduleStorage):
@@ -94,6 +92,42 @@ class _RunStorage(_Masking, PostgresRunStorage):
         super().update_backfill(_masked_backfill(partition_backfill))
 
 
+class _EventLogStorage(_Masking, PostgresEventLogStorage):
+    """Events. That a run has failed stands in the runs before its event can be seen.
+
+    Dagster writes the event first and the run's status after it. Its daemon looks at every new event once, and at the
+    status then: in between it sees a run that goes on, and a crashed run is never tried again.
+    """
+
+    runs: _RunStorage
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event, and before it what it means for its run if that has failed."""
+        found = event.dagster_event
+        if found is not None and found.is_run_failure:
+            self.runs.handle_run_event(event.run_id, found, datetime.fromtimestamp(event.timestamp, UTC))
+        super().store_event(event)
+
+    def _store_runless_asset_check_evaluation(self, event: EventLogEntry, event_id: int | None) -> None:
+        """Keep the newest verdict without a run of every check and partition.
+
+        Dagster's index holds one such row a partition and refuses the next; the event log keeps every one of them.
+        """
+        evaluation = event.get_dagster_event().event_specific_data
+        assert isinstance(evaluation, AssetCheckEvaluation)
+        table = AssetCheckExecutionsTable.c
+        same = (
+            table.asset_key == evaluation.asset_key.to_string(),
+            table.check_name == evaluation.check_name,
+            table.partition == evaluation.partition,
+            table.run_id == event.run_id,
+        )
+        if evaluation.partition is not None:
+            with self.index_connection() as connection:
+                connection.execute(AssetCheckExecutionsTable.delete().where(*same))
+        super()._store_runless_asset_check_evaluation(event, event_id)
+
+
 class PooledPostgresStorage(DagsterPostgresStorage):
     """Run, event log and schedule storage over one pool and behind the mask.
 
@@ -124,6 +158,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             try:
                 self._run_storage = _RunStorage(postgres_url, should_autocreate_tables)
                 self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables)
+                self._event_log_storage.runs = self._run_storage
                 self._schedule_storage = _ScheduleStorage(postgres_url, should_autocreate_tables)
             finally:
                 connection.execute(sa.text("select pg_advisory_unlock(hashtext('dagster tables'))"))

@@ -127,6 +127,11 @@ class SeenRun:
         """What each step took that has ended, in the order in which they began."""
         return {name: round(self._ended[name] - began, 3) for name, began in self._began.items() if name in self._ended}
 
+    def stages_at_work(self) -> dict[str, float]:
+        """What each step has taken so far that began and has not ended."""
+        now = self.now.timestamp()
+        return {name: round(now - began, 3) for name, began in self._began.items() if name not in self._ended}
+
     def watched(self) -> WatchedRun:
         """Its row in `watched_runs`."""
         run, record = self.run, self.record

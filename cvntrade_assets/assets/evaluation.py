@@ -1,6 +1,11 @@
-"""Evaluation: what the candidates of one crypto are worth, why, and what to do next."""
+"""Evaluation: what the candidates of one crypto are worth, why, and what to do next.
+
+What was measured is the version's, and is kept with it. How the platform stands and how long it took are the run's: a
+run that finds nothing changed says how it was itself, and its diagnosis is made anew.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -15,11 +20,13 @@ from resources.codecs import StoredScreening
 from resources.evaluation_codecs import StoredEvaluation
 from resources.evaluations import EarlierTrials, EvaluationOf, earlier_trials, record_evaluations
 from resources.guardrail_log import session_of
+from resources.platform_of_record import platform_of
+from resources.run_duration import duration_of
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.rolling import Rolled
     from cvntrade_assets.learning.walk_forward import Tested
-    from cvntrade_assets.operations.evaluate import Judged, Occasion
+    from cvntrade_assets.operations.evaluate import Occasion
 
 
 def read_earlier(stage: Stage) -> EarlierTrials:
@@ -27,6 +34,27 @@ def read_earlier(stage: Stage) -> EarlierTrials:
     tested = stage.inputs["walk_forward"]
     begins, ends = _window(tested)
     return earlier_trials(stage.resources.warehouse, stage.crypto, tested.market, begins, ends, tested.version)
+
+
+def show_of_run(stored: StoredEvaluation, _: Summary, stage: Stage) -> Mapping[str, Any]:
+    """The page, and what goes on record, as of this run: the platform can be why a candidate came to nothing."""
+    from cvntrade_assets.operations.correlation_metadata import as_metadata
+    from cvntrade_assets.operations.diagnosis import diagnose
+
+    run, instance, settings = stage.context.run, stage.context.instance, stage.settings
+    now = pd.Timestamp.now("UTC")
+    of_run = {
+        "platform": platform_of(stage.resources.warehouse, run.job_name, settings, now),
+        "duration": duration_of(instance, run.run_id, settings, now),
+    }
+    here = replace(stored, records=tuple(record.model_copy(update=of_run) for record in stored.records))
+    described = as_metadata(here.leading, diagnose(here.leading))
+    return {
+        **show_evaluation(here, described),
+        **described,
+        "records": [record.to_record() for record in here.records],
+        "daily_sharpes": dict(here.daily_sharpes),
+    }
 
 
 def record_evaluation(said: Summary, stage: Stage) -> None:
@@ -53,11 +81,11 @@ def record_evaluation(said: Summary, stage: Stage) -> None:
 
 @stage(
     settings=(*GATE_SETTINGS, "CVN_BACKTEST_TIMEFRAME", "CVN_SEED"),
-    code_version="1",
+    code_version="2",
     group="discovery",
     owner="ml-owner",
     kinds={"matplotlib", "postgres"},
-    show=show_evaluation,
+    show=show_of_run,
     record=record_evaluation,
     on_demand=True,
     beside=read_earlier,
@@ -74,8 +102,6 @@ def evaluation(
     all: of several that passed, no result out of sample chooses. How many candidates were ever tried on these periods
     deflates what the best of them shows.
     """
-    from cvntrade_assets.operations.correlation_metadata import as_metadata
-    from cvntrade_assets.operations.diagnosis import diagnose
     from cvntrade_assets.operations.evaluate import Earlier, evaluate
 
     screening, tested, rolled = screening_matrix.load(), walk_forward.load(), rolling_backtest.load()
@@ -90,7 +116,7 @@ def evaluation(
         {each.record.pte: each.daily_sharpe for each in judged},
         plots,
     )
-    return Made(stored, {**as_metadata(leading, diagnose(leading)), **_summary(judged, earlier.count)})
+    return Made(stored, {"earlier_trials": earlier.count})
 
 
 def _occasion(stage: Stage) -> "Occasion":
@@ -118,15 +144,6 @@ def _is_complete(screening: Artifact[Any], tested: Artifact[Any]) -> bool:
     """Whether the screening was made on the very candles that were tested, and is none of an earlier run."""
     ours, theirs = screening.manifest.provenance.inputs, tested.manifest.provenance.inputs
     return all(ours[name] == theirs[name] for name in ("candles", "features"))
-
-
-def _summary(judged: "tuple[Judged, ...]", earlier: int) -> dict[str, Any]:
-    """What is kept of all candidates; `record_evaluation` reads the records from it."""
-    return {
-        "earlier_trials": earlier,
-        "records": [each.record.to_record() for each in judged],
-        "daily_sharpes": {each.record.pte: each.daily_sharpe for each in judged},
-    }
 
 
 def _window(tested: Artifact[Any]) -> tuple[pd.Timestamp, pd.Timestamp]:

@@ -7,13 +7,13 @@ import dagster as dg
 import pandas as pd
 
 from cvntrade_assets.assets.page import picture, table
-from cvntrade_assets.assets.stage import Stage, Summary
+from cvntrade_assets.assets.stage import Summary
+from cvntrade_assets.operations.correlation_data import CorrelationData, Duration
 from resources.evaluation_codecs import StoredEvaluation
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.rolling import Rolled
     from cvntrade_assets.learning.walk_forward import Tested
-    from cvntrade_assets.operations.correlation_data import CorrelationData
 
 # What is seen in the order in which it is read: how it was chosen, what it came to, whether it can be believed.
 PLOTS = ("screening_heat_map", "fold_bars", "equity_of_the_test", "equity_rolling", "exit_shares", "reliability")
@@ -41,16 +41,17 @@ _FINDINGS = (
     *(("code", "string"), ("severity", "string"), ("owner", "string"), ("evidence", "string")),
     *(("next command", "string"), ("because", "string")),
 )
+_OF_THE_RUN = (("what", "string"), ("value", "string"))
 
 
-def show_evaluation(stored: StoredEvaluation, summary: Summary, stage: Stage) -> Mapping[str, Any]:
+def show_evaluation(stored: StoredEvaluation, described: Summary) -> Mapping[str, Any]:
     """The verdict in a sentence, the plots behind one click, then the tables; the record has every digit."""
-    del stage
     leading = stored.leading
-    found = summary["findings"]
+    found = described["findings"]
     pictures = "\n\n".join(picture(name, stored.plots[name]) for name in PLOTS)
     return {
-        "diagnosis": summary["diagnosis"],
+        "diagnosis": described["diagnosis"],
+        **_slowness(found["slow_run"]),
         "plots": dg.MetadataValue.md(pictures),
         "candidates": _table(_CANDIDATES, [_candidate(record) for record in stored.records]),
         "fold_table": _table(_FOLDS, [{**fold.model_dump(mode="json"), "fold": fold.number} for fold in leading.folds]),
@@ -58,6 +59,7 @@ def show_evaluation(stored: StoredEvaluation, summary: Summary, stage: Stage) ->
         "beside_baselines": _table(_BESIDE, _beside(leading)),
         "interval_table": _table(_INTERVALS, _intervals(leading)),
         "finding_table": _table(_FINDINGS, _findings([found["primary"], *found["secondary"]])),
+        "run_table": table(_OF_THE_RUN, _of_the_run(leading)),
     }
 
 
@@ -99,13 +101,13 @@ def _bars(tested: "Tested") -> pd.DataFrame:
     )
 
 
-def _candidate(record: "CorrelationData[str]") -> dict[str, Any]:
+def _candidate(record: CorrelationData[str]) -> dict[str, Any]:
     refused = ", ".join(record.refusing)
     named = {name: getattr(record, name) for name, _ in _CANDIDATES if name != "gates"}
     return {**named, "gates": f"refused by {refused}" if refused else "passed"}
 
 
-def _beside(record: "CorrelationData[str]") -> list[dict[str, Any]]:
+def _beside(record: CorrelationData[str]) -> list[dict[str, Any]]:
     ways = {"model": record, "always BUY": record.always_buy, "buy and hold": record.buy_and_hold}
     return [
         {"what": name, **{column: getattr(each, column) for column, _ in _BESIDE if column != "what"}}
@@ -113,7 +115,7 @@ def _beside(record: "CorrelationData[str]") -> list[dict[str, Any]]:
     ]
 
 
-def _intervals(record: "CorrelationData[str]") -> list[dict[str, Any]]:
+def _intervals(record: CorrelationData[str]) -> list[dict[str, Any]]:
     return [
         {"field": name, "low": low, "value": getattr(record, name), "high": high}
         for name, (low, high) in record.intervals.items()
@@ -123,6 +125,18 @@ def _intervals(record: "CorrelationData[str]") -> list[dict[str, Any]]:
 
 def _findings(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**each, "next command": each["next_command"]} for each in found]
+
+
+def _slowness(move: Mapping[str, Any] | None) -> dict[str, str]:
+    """What to do about the time that the run took, when that was too long."""
+    return {} if move is None else {"slow_run": f"{move['because']}; next `{move['command']}`"}
+
+
+def _of_the_run(record: CorrelationData[str]) -> list[dict[str, Any]]:
+    """How the platform was, and how long the run took; what nobody knows is said to be unknown."""
+    duration = {} if record.duration is None else record.duration.model_dump()
+    known = {**record.platform.model_dump(), **dict.fromkeys(Duration.model_fields), **duration}
+    return [{"what": name, "value": "unknown" if each is None else str(_short(each))} for name, each in known.items()]
 
 
 def _table(columns: Sequence[tuple[str, str]], rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:

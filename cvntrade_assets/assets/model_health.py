@@ -51,7 +51,7 @@ class Looked:
 
     Attributes:
         model: The model.
-        age: How long before the newest candle's close it was fitted; it was judged on candles after that.
+        age: How long before the newest candle's close its data end, those that it was judged on too.
         broken: Why its files cannot be believed; then nothing was asked of it.
         examined: What was found.
     """
@@ -143,7 +143,7 @@ def _look_at(
 ) -> Looked:
     from cvntrade_assets.learning.model_health import examine
 
-    store, age = context.resources.io_manager.store, now - pd.Timestamp(model.fitted_until)
+    store, age = context.resources.io_manager.store, now - pd.Timestamp(model.data_until)
     try:
         rolling = store.require("rolling_backtest", model.crypto, model.rolling_version)
         _require_registered_bytes(rolling, model)

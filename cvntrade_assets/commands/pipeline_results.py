@@ -1,7 +1,6 @@
 """What a pipeline's runs came to: a row a crypto, every number beside what it is judged against."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.table import Table
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.results import crypto_of
 from cvntrade_assets.market.shown import shown_market
-from cvntrade_assets.operations.pipelines import Pipeline
+from cvntrade_assets.operations.pipelines import BESIDE, Pipeline
 from resources.evaluations import evaluations_of
 from resources.registry import ModelVersion, models
 from resources.warehouse import Warehouse
@@ -26,14 +25,9 @@ _CELLS: Mapping[str, Callable[[Mapping[str, Any], ModelVersion | None], str]] = 
     "gates\nheld": lambda row, _: _gates(row["record"]["gates"]),
     "registered": lambda _, model: "no" if model is None else f"{model.state} {model.number}",
     "market": lambda row, _: escape(shown_market(row["market"])),
-    "judged (UTC)": lambda row, _: f"{row['recorded_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
 }
-# What fits into 120 columns.
-_RESULTS = tuple(name for name in _CELLS if name != "judged (UTC)")
-_LATEST = tuple(name for name in _CELLS if name not in ("trades", "gates\nheld"))
 _FOLDS = ("crypto", "PTE", "f1_buy", "always-BUY f1", "f1_buy of the screening's model", "folds", "market")
 _HEALTH = ("crypto", "model", "age", "candles unseen", "f1_buy", "always-BUY f1", "Sortino", "tp/sl/timeout", "market")
-_BESIDE = "f1_buy means something only beside always-BUY, the F1 of saying BUY every time; `-` is undefined, never 0."
 
 
 def print_pipeline_results(
@@ -50,7 +44,7 @@ def print_pipeline_results(
     if pipeline.is_evaluated:
         warehouse = connection.warehouse()
         rows = evaluations_of(warehouse, [run["runId"] for run in runs])
-        _print_verdicts(warehouse, rows, _RESULTS, f"What {pipeline.name} came to", console)
+        _print_verdicts(warehouse, rows, f"What {pipeline.name} came to", console)
         for row in rows:
             _print_reasons(row, console)
         return
@@ -66,29 +60,19 @@ def print_pipeline_results(
         _print_health(fresh, console)
 
 
-def print_latest_verdicts(warehouse: Warehouse, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The newest verdict on every crypto, and when it was given."""
-    if not rows:
-        console.print("No crypto has been judged yet: `cvntrade discovery --group G`.")
-        return
-    _print_verdicts(warehouse, rows, _LATEST, "Latest verdicts", console)
-
-
-def _print_verdicts(
-    warehouse: Warehouse, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str, console: Console
-) -> None:
+def _print_verdicts(warehouse: Warehouse, rows: Sequence[Mapping[str, Any]], title: str, console: Console) -> None:
     if not rows:
         return
     cryptos = {row["crypto"] for row in rows}
     registered = {(model.crypto, model.rolling_version, model.pte): model for model in models(warehouse, cryptos)}
-    table = Table(*columns, title=title)
+    table = Table(*_CELLS, title=title)
     for column in table.columns[:3]:
         column.no_wrap = True
     for row in rows:
         model = registered.get((row["crypto"], row["rolling_version"], row["pte"]))
-        table.add_row(*(_CELLS[name](row, model) for name in columns))
+        table.add_row(*(cell(row, model) for cell in _CELLS.values()))
     console.print(table)
-    console.print(_BESIDE)
+    console.print(BESIDE)
 
 
 def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
@@ -105,6 +89,8 @@ def _print_reasons(row: Mapping[str, Any], console: Console) -> None:
     diagnosis = diagnose(record)
     lines = [one_sentence(record, diagnosis)]
     lines += [f"  gate {gate.name} refuses it: {gate.reason}" for gate in record.gates if not gate.passed]
+    if diagnosis.slow_run is not None:
+        lines.append(f"  {diagnosis.slow_run.because}; next `{diagnosis.slow_run.command}`")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"    [bold]{escape(diagnosis.primary.next_command)}[/bold]", soft_wrap=True)
@@ -119,7 +105,7 @@ def _print_folds(made: Mapping[str, Mapping[str, Any]], console: Console) -> Non
             table.add_row(escape(crypto), escape(pte), *numbers, str(said["folds"]), escape(said["market"]))
     if table.row_count:
         console.print(table)
-        console.print(_BESIDE)
+        console.print(BESIDE)
     for crypto, said in made.items():
         for reason in said["untestable"].values():
             console.print(f"{crypto}: not tested: {reason}", markup=False, highlight=False, soft_wrap=True)
@@ -132,7 +118,7 @@ def _print_health(made: Mapping[str, Mapping[str, Any]], console: Console) -> No
             table.add_row(*_health(crypto, model))
     if table.row_count:
         console.print(table)
-        console.print(_BESIDE)
+        console.print(BESIDE)
     for crypto, said in made.items():
         notes = (f"{model['name']}: {note}" for model in said["models"] for note in model["notes"])
         for line in (f"{crypto}: {said['health']}", *notes):

@@ -89,16 +89,18 @@ class Benchmark(_Part, frozen=True):
 
 
 class Platform(_Part, frozen=True):
-    """How the platform was when the record was made; None is unknown, which is not healthy."""
+    """How the platform was when the run reported; None is unknown, which is not healthy."""
 
-    success_rate: Share | None = Field(default=None, description="share of runs of the last 7 days that succeeded")
+    success_rate: Share | None = Field(
+        default=None, description="share of the job's runs of the last days that succeeded"
+    )
     oom_kills: Count | None = Field(default=None, description="processes killed for want of memory, last 24 hours")
     pvc_used: Share | None = Field(default=None, description="share of the fullest volume that is used")
     cpu_used: Share | None = Field(default=None, description="share of the processors that is used")
 
 
 class Duration(_Part, frozen=True):
-    """How long the run took until the record was made."""
+    """How long the run that reports took until then."""
 
     minutes: Annotated[float, Field(ge=0)] = Field(description="since the run's begin")
     p95_minutes: Annotated[float, Field(gt=0)] | None = Field(description="95th percentile of earlier runs; None: none")
@@ -171,8 +173,8 @@ class CorrelationData(_Part, Generic[C], frozen=True):
         description="by gate, how many of the tested candidates it refused"
     )
 
-    platform: Platform = Field(default=Platform(), description="how the platform was")
-    duration: Duration | None = Field(default=None, description="how long the run took; None when unknown")
+    platform: Platform = Field(default=Platform(), description="how the platform was when the run reported")
+    duration: Duration | None = Field(default=None, description="how long the run that reports took; None when unknown")
     run_settings: dict[str, str] = Field(
         description="what the run itself set, by setting: a next command sets it again"
     )

@@ -32,7 +32,8 @@ from resources.model_mirror import MODEL_FILE, registered_name
 from resources.registry import Actor, events, models, transition
 from resources.run_settings import RunSettings
 from resources.tracking import TrackingResource
-from resources.warehouse import Warehouse, WarehouseResource
+from resources.warehouse import Warehouse
+from resources.warehouse_resource import WarehouseResource
 
 NAME, PTE, OTHER = "BTCUSDC", "H4_SL1.0_TP2.0", "H2_SL1.5_TP3.0"
 FROM, TO = pd.Timestamp("2025-06-01", tz="UTC"), pd.Timestamp("2025-09-01", tz="UTC")

@@ -1,7 +1,9 @@
 """Discovery of one crypto, small, in this process: from the grid to a record, gates, a diagnosis and a registration."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,18 @@ import dagster as dg
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from run_history import write_history
 from services import Graph, make_graph
 
-from cvntrade_assets.operations.correlation_data import CorrelationData, from_record
+from cvntrade_assets.operations.correlation_data import CorrelationData, Platform, from_record
 from cvntrade_assets.operations.diagnosis import diagnose
 from cvntrade_assets.operations.pipelines import PIPELINES
+from cvntrade_assets.operations.signals import Level, Observation
 from cvntrade_assets.operations.taxonomy import Code
 from cvntrade_assets.trading.gates import GATES
 from resources.artifacts import Artifact
 from resources.registry import models
+from resources.signal_store import store
 from resources.tables import BASE_ENV, EVALUATIONS, GUARDRAIL_EVALUATIONS
 
 # What was tried on the one does not count on the other.
@@ -96,6 +101,12 @@ def discover(
     return done
 
 
+def measured(rows: Sequence[Mapping[str, Any]]) -> list[CorrelationData[str]]:
+    """The records without what is of the run, and not of what was measured."""
+    unknown = {"platform": Platform(), "duration": None}
+    return [from_record(row["record"], row["crypto"]).model_copy(update=unknown) for row in rows]
+
+
 def write_base_env(graph: Graph, key: str, value: str) -> None:
     with graph.warehouse.begin() as connection:
         connection.execute(sa.insert(BASE_ENV).values(key=key, value=value, updated_by="a test"))
@@ -167,7 +178,7 @@ def test_every_candidate_has_its_record_in_postgresql(nothing: Discovered, stron
     for done in (nothing, strong):
         stored = done.artifact("evaluation").load()
         assert [row["pte"] for row in done.rows] == [record.pte for record in stored.records]
-        assert [from_record(row["record"], done.crypto) for row in done.rows] == list(stored.records)
+        assert measured(done.rows) == list(stored.records)
         assert sum(row["leads"] for row in done.rows) == 1
         for row in done.rows:
             assert row["walk_forward_version"] == done.said("walk_forward", "version")
@@ -191,7 +202,7 @@ def test_the_page_shows_plots_and_tables(strong: Discovered) -> None:
     assert isinstance(folds, dg.TableMetadataValue)
     assert len(folds.records) == 2
     assert all({"f1_buy", "baseline_f1_buy"} <= set(row.data) for row in folds.records)
-    for table in ("candidates", "gate_table", "beside_baselines", "interval_table", "finding_table"):
+    for table in ("candidates", "gate_table", "beside_baselines", "interval_table", "finding_table", "run_table"):
         assert isinstance(metadata[table], dg.TableMetadataValue) and metadata[table].records, table
     beside = {row.data["what"]: row.data["total_return"] for row in metadata["beside_baselines"].records}
     assert beside["model"] == pytest.approx(strong.leading.total_return, abs=1e-4)
@@ -218,7 +229,7 @@ def test_an_unchanged_rerun_reuses_everything_and_is_on_record_again(graph: Grap
         asset: strong.said(asset, "version") for asset in DISCOVERY
     }
     assert all(again.said(asset, "reused") for asset in DISCOVERY)
-    assert [row["record"] for row in again.rows] == [row["record"] for row in strong.rows]
+    assert measured(again.rows) == measured(strong.rows)
     assert all(row["reused"] for row in again.rows)
     registered = models(graph.warehouse, [CRYPTO])
     assert len({(model.rolling_version, model.pte) for model in registered}) == len(registered)
@@ -239,6 +250,111 @@ def test_tighter_gates_need_no_new_test(graph: Graph, strong: Discovered) -> Non
     records = judged.artifact("evaluation").load().records
     assert all("drawdown" in record.refusing for record in records)
     assert judged.leading.rank == 1, "nobody passed, so the best-ranked one leads"
+
+
+# the platform and the time it took, which are the run's
+
+
+def report(graph: Graph, signals: Iterable[Observation] = (), age: str = "1min") -> Discovered:
+    """A run that finds the evaluation unchanged, after a look at the signals so long ago."""
+    now = pd.Timestamp.now("UTC")
+    with graph.warehouse.begin() as connection:
+        store(connection, [replace(signal, observed_at=now - pd.Timedelta(age)) for signal in signals])
+    config = {"settings": {**graph.run_settings, **STRONG}, "variants": {}}
+    done = graph.defs.resolve_job_def("discovery").execute_in_process(
+        instance=graph.instance,
+        partition_key=CRYPTO,
+        asset_selection=[dg.AssetKey("evaluation")],
+        run_config={"resources": {"run_settings": {"config": config}}},
+    )
+    return Discovered(graph, CRYPTO, done)
+
+
+def observed(signal: str, subject: str, value: float | None, level: Level, **inputs: float) -> Observation:
+    return Observation(signal, subject, value, level, "seeded", pd.Timestamp.now("UTC"), inputs)
+
+
+def infra(level: Level = Level.CRITICAL, **inputs: float) -> Observation:
+    return observed("infra_health", "", None if level is Level.UNKNOWN else 2.0, level, **inputs)
+
+
+HEALTHY = infra(Level.OK, oom_kills=0, cpu_used=0.2, volume_used=0.3)
+SATURATED = infra(oom_kills=3, cpu_used=0.2, volume_used=0.3)
+OTHERS_SUCCEED = observed("pipeline_success_rate", "monitoring", 1.0, Level.OK)
+
+
+def judged_rate(share: float) -> Observation:
+    return observed("pipeline_success_rate", "discovery", share, Level.CRITICAL if share < 0.7 else Level.OK)
+
+
+def test_a_saturated_platform_comes_first_and_leaves_with_the_night(graph: Graph, strong: Discovered) -> None:
+    bad = report(graph, [SATURATED, judged_rate(0.69), OTHERS_SUCCEED])
+    good = report(graph, [HEALTHY, judged_rate(0.7), OTHERS_SUCCEED])
+    assert good.said("evaluation", "reused"), "what the platform did changes no version"
+    assert bad.said("evaluation", "version") == good.said("evaluation", "version")
+    assert bad.said("evaluation", "primary_code") == Code.INFRA_SATURATED == bad.rows[0]["primary_code"]
+    assert Code.PIPELINE_DEGRADED in bad.said("evaluation", "codes")
+    assert "oom_kills 3, limit 2" in bad.said("evaluation", "diagnosis")
+    assert not {Code.INFRA_SATURATED, Code.PIPELINE_DEGRADED} & set(good.said("evaluation", "codes"))
+    assert not {Code.INFRA_SATURATED, Code.PIPELINE_DEGRADED} & set(good.rows[0]["codes"])
+    assert good.said("evaluation", "not_judged") == []
+    assert good.rows[0]["record"]["platform"] == {
+        "success_rate": 0.7,
+        "oom_kills": 0,
+        "pvc_used": 0.3,
+        "cpu_used": 0.2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("signals", "age"),
+    [
+        ([], "1min"),
+        ([SATURATED, judged_rate(0.1)], "16min"),
+        ([infra(Level.UNKNOWN), observed("pipeline_success_rate", "discovery", None, Level.UNKNOWN)], "1min"),
+        ([OTHERS_SUCCEED, infra(Level.UNKNOWN, cpu_used=0.2)], "1min"),
+    ],
+    ids=["never observed", "stale", "unknown", "of another job, and known in part"],
+)
+def test_a_platform_that_nobody_knows_is_not_judged(
+    graph: Graph, strong: Discovered, signals: list[Observation], age: str
+) -> None:
+    done = report(graph, signals, age)
+    assert not {Code.INFRA_SATURATED, Code.PIPELINE_DEGRADED} & set(done.said("evaluation", "codes"))
+    table = done.events["evaluation"].metadata["run_table"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert {row.data["what"]: row.data["value"] for row in table.records}["oom_kills"] == "unknown"
+    unknown = " ".join(done.said("evaluation", "not_judged"))
+    assert "INFRA_SATURATED: without oom_kills" in unknown and "PIPELINE_DEGRADED: without success_rate" in unknown
+
+
+def test_what_is_kept_says_nothing_of_a_night(graph: Graph, strong: Discovered) -> None:
+    done = report(graph, [SATURATED, judged_rate(0.1)])
+    [leading] = [each for each in done.artifact("evaluation").load().records if each.leading]
+    assert (leading.platform, leading.duration) == (Platform(), None)
+    assert "oom_kills" not in json.dumps(dict(done.artifact("evaluation").manifest.summary))
+
+
+@pytest.mark.parametrize(("minutes", "too_slow"), [(1e-4, True), (60.0, False)])
+def test_a_run_is_slow_beside_the_earlier_ones_of_its_job(
+    graph: Graph, strong: Discovered, minutes: float, too_slow: bool
+) -> None:
+    write_history(graph.instance, "discovery", [minutes] * 10)
+    done = report(graph, [HEALTHY])
+    duration = done.rows[0]["record"]["duration"]
+    assert duration["p95_minutes"] == pytest.approx(minutes, rel=1e-3) and duration["minutes"] > 1e-4
+    assert duration["slowest_stage"] == "evaluation"
+    assert ("slow_run" in done.events["evaluation"].metadata) is too_slow
+    if too_slow:
+        assert "more than 30 % over" in done.said("evaluation", "slow_run")
+        assert "--set backtest_days=60" in done.said("evaluation", "slow_run")
+
+
+def test_few_earlier_runs_tell_nothing_of_what_is_usual(graph: Graph, strong: Discovered) -> None:
+    write_history(graph.instance, "discovery", [1e-4] * 9)
+    done = report(graph, [HEALTHY])
+    assert done.rows[0]["record"]["duration"]["p95_minutes"] is None
+    assert "slow_run" not in done.events["evaluation"].metadata
 
 
 # with another past, or too little of it

@@ -18,17 +18,15 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._grpc.server import GrpcServerCommand
 from services import Graph, make_graph
+from spoilt_market import materialised, price_below_zero, refusal, spoil_market
 
 from asset_checks.contracts import BLOCKING_CHECKS
 from cvntrade_assets.market.history import CandleHistory, MonthRecord
 from resources.artifacts import Artifact
-from resources.binance import FetchResult
 from resources.gate import FINGERPRINT, Gate
-from resources.market import fetch_candles
 
 HEALTHY, SPOILT = "BTCUSDC", "ETHUSDC"
 OTHERS = ("SOLUSDC", "ADAUSDC", "XRPUSDC", "BONKUSDC", "BNBUSDC", "LTCUSDC")
-FETCH = "cvntrade_assets.assets.candles.fetch_candles"
 
 CHILDREN = {
     "candles": ("features", "labels", "training_set", "backtest"),
@@ -66,39 +64,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str, mlflow_s
     return graph
 
 
-def spoil_market(patch: pytest.MonkeyPatch, spoil: Callable[[CandleHistory], CandleHistory]) -> None:
-    """The market goes on answering, with bad 30-minute candles."""
-
-    def fetch(settings: Any, window: Any, *rest: Any, **more: Any) -> FetchResult:
-        result = fetch_candles(settings, window, *rest, **more)
-        return replace(result, history=spoil(result.history)) if window.timeframe == "30m" else result
-
-    patch.setattr(FETCH, fetch)
-
-
-def price_below_zero(history: CandleHistory) -> CandleHistory:
-    candles = history.candles.copy()
-    candles.iloc[10, candles.columns.get_loc("low")] = -1.0
-    return replace(history, candles=candles)
-
-
 def out_of_order(history: CandleHistory) -> CandleHistory:
     return replace(history, candles=history.candles.iloc[::-1])
-
-
-def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
-    return {event.materialization.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
-
-
-def refusal(result: dg.ExecuteInProcessResult, step: str) -> str:
-    """What a failed step told the operator; it must have been tried once."""
-    types = [event.event_type_value for event in result.all_events if event.step_key == step]
-    assert types.count("STEP_START") == 1
-    assert "STEP_UP_FOR_RETRY" not in types
-    [failure] = [event for event in result.all_events if event.is_step_failure and event.step_key == step]
-    data = failure.step_failure_data
-    assert data.user_failure_data is not None
-    return str(data.user_failure_data.description)
 
 
 def version_of(graph: Graph, asset: str, crypto: str) -> str:

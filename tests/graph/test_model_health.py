@@ -94,7 +94,7 @@ def test_a_challenger_is_told_beside_its_baselines_on_what_it_has_not_seen(graph
     assert (told["name"], told["state"], told["pte"], told["market"]) == (model.name, "challenger", PTE, "simulated")
     assert told["candles"] == 5 * 48
     # Fitted where the last step of its rolling backtest begins, and judged on that step.
-    assert told["age_days"] == 5.0 + market.TEST_DAYS / 2
+    assert told["age_days"] == 5.0
     assert told["fitted_until"] == (market.END - pd.Timedelta(days=market.TEST_DAYS / 2)).isoformat()
     assert 0.0 < told["baseline_f1_buy"] < 1.0 and 0.0 <= told["f1_buy"] <= 1.0
     assert said["model_1_f1_buy"] == told["f1_buy"] and "data:image/png" in said["model_1_reliability"]
@@ -131,7 +131,7 @@ def test_a_file_that_was_changed_is_asked_nothing_and_named(graph: Graph) -> Non
     [told] = said["models"]
     assert "f1_buy" not in told and "is not what was published" in told["notes"][0]
     # How old it is does not depend on its files.
-    assert told["age_days"] == 5.0 + market.TEST_DAYS / 2
+    assert told["age_days"] == 5.0
     assert not checks[INTACT].passed and "model.ubj" in str(checks[INTACT].description)
     assert said["health"] == "looked at BTCUSDC model 1; not as registered: BTCUSDC model 1"
 
