@@ -4,7 +4,7 @@
 #   make run UI=0             the same, and stop once the result is shown
 #   make run MARKET=binance ARCHIVE=<folder or URL> AS_OF=2025-09-01 CRYPTOS=BTCUSDT,ETHUSDT
 #   make discovery            the same with discovery in place of the chain: from candles to a verdict, and a challenger if any
-#   make test | smoke | lint | bench | lock | clean
+#   make test | smoke | lint | bench | dashboards | lock | clean
 
 PYTHON ?= python3
 MARKET ?= simulated
@@ -24,7 +24,7 @@ comma := ,
 market = --market $(MARKET) $(if $(ARCHIVE),--archive '$(ARCHIVE)') $(if $(AS_OF),--as-of $(AS_OF))
 cryptos = $(if $(GROUP),--group $(GROUP)) $(foreach crypto,$(subst $(comma), ,$(CRYPTOS)),--crypto $(crypto))
 
-.PHONY: run discovery test smoke lint bench lock clean
+.PHONY: run discovery test smoke lint bench dashboards lock clean
 
 run: $(INSTALLED)
 	@$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
@@ -43,11 +43,15 @@ smoke: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy cvntrade_assets asset_checks resources
+	$(BIN)/mypy cvntrade_assets asset_checks resources helm
 	$(BIN)/deptry .
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+# Grafana's dashboards, from helm/dashboards into the chart's files.
+dashboards: $(INSTALLED)
+	$(BIN)/python -m helm.dashboards
 
 # No registry stands in the file: whoever installs uses their own. xgboost trains on the CPU without NVIDIA's library.
 lock: $(INSTALLED)

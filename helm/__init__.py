@@ -1,0 +1,1 @@
+"""What a deployment installs, and what generates parts of it."""
