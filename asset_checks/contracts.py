@@ -12,6 +12,7 @@ import pandas as pd
 
 from asset_checks.breach import ALL_ROWS, SHOWN_OFFENDERS, Breach, Offender, broken_rows, rows_only_in
 from asset_checks.contract import Contract, Rule, Subject
+from asset_checks.drift_rules import DRIFT_RULES
 from asset_checks.evaluation_rules import BACKTEST_RULES, EVALUATION_RULES, ROLLING_RULES, WALK_FORWARD_RULES
 from asset_checks.report_numbers import expected_report, is_number
 from asset_checks.schemas import SCHEMAS, interval_of, schema_judge, schema_meaning
@@ -352,6 +353,7 @@ _RULES: Mapping[str, tuple[Rule, ...]] = {
     "walk_forward": WALK_FORWARD_RULES,
     "rolling_backtest": ROLLING_RULES,
     "evaluation": EVALUATION_RULES,
+    "drift": DRIFT_RULES,
     "validation_audit": (
         Rule("certified", "A complete audit in which every probe passed and the anchor held", validation_is_certified),
     ),

@@ -60,6 +60,7 @@ EVALUATION_PLOTS = (
     "screening_heat_map",
 )
 SCREENING_PLOTS = ("screening_heat_map",)
+DRIFT_PLOTS = ("by_column", "probabilities")
 SHARES_OF_LABELS = ("buy_rate", "f1_buy", "baseline_f1_buy")
 SHARES_OF_TRADES = ("hit_rate", "max_drawdown", "tp_pct", "sl_pct", "timeout_pct")
 NEVER = 2.0
@@ -428,6 +429,21 @@ def probes_schema() -> pa.DataFrameSchema:
     return plain_schema("probes", types, rules)
 
 
+def drift_columns_schema() -> pa.DataFrameSchema:
+    """Every column that was tested for drift, the one that lies furthest off first; no row where none could be."""
+    distances = ("psi", "ks", "wasserstein", "usual_psi")
+    p_values = ("p_value", "adjusted")
+    types = {"name": "object", **dict.fromkeys((*distances, *p_values), "float64"), "drifted": "bool"}
+    rules = [
+        RowRule("a column must be tested once", ("name",), lambda c: ~c["name"].duplicated()),
+        RowRule("distances must not be negative", distances, lambda c: c[list(distances)] >= 0.0),
+        *(within(name, 0.0, 1.0) for name in ("ks", *p_values)),
+        RowRule("correction must not lower a p-value", p_values, lambda c: c["adjusted"] >= c["p_value"]),
+        RowRule("the most unusual must come first", ("p_value",), lambda c: c["p_value"] >= c["p_value"].cummax()),
+    ]
+    return plain_schema("drift by column", types, rules)
+
+
 def registration_schema() -> pa.DataFrameSchema:
     """Which model the registry holds of an evaluation's leading candidate, and in which state."""
     texts = ("crypto", "pte", "market", "state", "model_sha256")
@@ -704,6 +720,16 @@ _CANDLE_PARTS = (
     Part("months", _months, lambda _: months_schema()),
 )
 
+
+def _drift_columns(subject: Subject) -> pd.DataFrame:
+    types = {
+        "name": "object",
+        **dict.fromkeys(("psi", "ks", "wasserstein", "usual_psi", "p_value", "adjusted"), "float64"),
+        "drifted": "bool",
+    }
+    return pd.DataFrame([asdict(column) for column in subject.value.report.columns], columns=list(types)).astype(types)
+
+
 SCHEMAS: Mapping[str, tuple[Part, ...]] = {
     "candles": _CANDLE_PARTS,
     "backtest_candles": _CANDLE_PARTS,
@@ -788,6 +814,11 @@ SCHEMAS: Mapping[str, tuple[Part, ...]] = {
         Part("plots", _plots, lambda _: plots_schema(EVALUATION_PLOTS)),
     ),
     "challenger": (Part("registration", lambda s: pd.DataFrame([asdict(s.value)]), lambda _: registration_schema()),),
+    "drift": (
+        Part("columns", _drift_columns, lambda _: drift_columns_schema()),
+        # There is nothing to draw of a look that could not be made.
+        Part("plots", lambda s: _plots(s) if s.value.report.columns else {}, lambda _: plots_schema(DRIFT_PLOTS)),
+    ),
 }
 """Every asset's tables and what must hold of them."""
 

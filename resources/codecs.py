@@ -22,7 +22,7 @@ from resources.codec_files import (
     write_plots,
     write_table,
 )
-from resources.evaluation_codecs import BacktestCodec, EvaluationCodec, RollingCodec, WalkForwardCodec
+from resources.evaluation_codecs import BacktestCodec, DriftCodec, EvaluationCodec, RollingCodec, WalkForwardCodec
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.calibration import Calibration
@@ -300,6 +300,7 @@ CODECS: Mapping[str, Codec[Any]] = {
     "rolling_backtest": RollingCodec(),
     "evaluation": EvaluationCodec(),
     "challenger": RegistrationCodec(),
+    "drift": DriftCodec(),
 }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cvntrade_assets.learning.simulated_trading import Traded
     from cvntrade_assets.learning.timeline import FoldPlan
     from cvntrade_assets.learning.walk_forward import FoldResult, Tested
+    from cvntrade_assets.operations.drift import DriftReport
     from cvntrade_assets.trading.backtest import Backtest
     from cvntrade_assets.trading.comparison import Compared
 
@@ -64,6 +65,21 @@ class StoredEvaluation:
         """The candidate that leads."""
         [leading] = [record for record in self.records if record.leading]
         return leading
+
+
+@dataclass(frozen=True)
+class StoredDrift:
+    """A drift report, the versions of the model that it compares with (none where there was no model), and its plots.
+
+    Attributes:
+        report: What was found.
+        chain: By asset, the versions of a `resources.frozen_chain.FrozenChain`.
+        plots: As PNG by name.
+    """
+
+    report: "DriftReport"
+    chain: Mapping[str, str]
+    plots: Mapping[str, bytes]
 
 
 class BacktestCodec:
@@ -165,6 +181,23 @@ class EvaluationCodec:
             read_json(folder / "daily_sharpes.json"),
             read_plots(folder),
         )
+
+
+class DriftCodec:
+    """The report and the versions that it compares with as JSON, and a PNG per plot."""
+
+    def write(self, folder: Path, value: StoredDrift) -> None:
+        """Write all of them."""
+        write_json(folder / "report.json", value.report.to_record())
+        write_json(folder / "chain.json", dict(value.chain))
+        write_plots(folder, value.plots)
+
+    def read(self, folder: Path) -> StoredDrift:
+        """Read them back."""
+        from cvntrade_assets.operations.drift import from_record
+
+        report = from_record(read_json(folder / "report.json"))
+        return StoredDrift(report, read_json(folder / "chain.json"), read_plots(folder))
 
 
 def _traded_of(value: "Tested | Rolled") -> "Traded":

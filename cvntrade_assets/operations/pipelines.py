@@ -7,6 +7,10 @@ _DATA = ("candles", "backtest_candles", "features")
 _TESTING = ("walk_forward", "rolling_backtest", "evaluation")
 
 
+BESIDE = "f1_buy means something only beside always-BUY, the F1 of saying BUY every time; `-` is undefined, never 0."
+"""Stands below every table of verdicts."""
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One pipeline; a Dagster job and a command carry its name.
@@ -59,8 +63,8 @@ PIPELINES: Mapping[str, Pipeline] = {
         Pipeline(
             "monitoring",
             "launch__monitoring",
-            ("candles", "backtest_candles", "model_health"),
-            "Fetch new candles, and look how the registered models do on what they have never seen.",
+            (*_DATA, "labels", "drift", "model_health"),
+            "Fetch new candles, look whether they left what the chain's model knows, and how registered models do.",
         ),
     )
 }

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost as xgb
+from drift_cases import ABOUT_THE_WHOLE as ABOUT_THE_WHOLE_DRIFT
+from drift_cases import NO_ROW_TO_BLAME as NO_ROW_TO_BLAME_OF_DRIFT
 from evaluation_cases import ABOUT_THE_WHOLE as ABOUT_THE_WHOLE_EVALUATION
 from evaluation_cases import NO_ROW_TO_BLAME as NO_ROW_TO_BLAME_OF_EVALUATIONS
 from services import Graph, make_graph
@@ -37,7 +39,7 @@ SMALL_GRID = {
 }
 # As short as an evaluation can be: two folds, two steps.
 SHORT = {"CVN_DEFAULT_N_FOLDS": "2", "CVN_ROLLING_STEP_DAYS": "1"}
-EVALUATED = ("screening_matrix", "walk_forward", "rolling_backtest", "evaluation", "challenger")
+EVALUATED = ("screening_matrix", "walk_forward", "rolling_backtest", "evaluation", "challenger", "drift")
 HALF_HOUR = pd.Timedelta("30min")
 RULES = {(contract.asset, rule.name): rule for contract in CONTRACTS for rule in contract.rules}
 
@@ -1090,6 +1092,7 @@ def day_of_the_first_test_period(subject: Subject) -> Tampered:
 # Rules about a version as a whole, and the cases in which a rule about rows has none to blame.
 ABOUT_THE_WHOLE = {
     *ABOUT_THE_WHOLE_EVALUATION,
+    *ABOUT_THE_WHOLE_DRIFT,
     ("feature_selection", "known_names"),
     ("label_pipeline", "types_preserved"),
     ("calibration", "monotone"),
@@ -1097,6 +1100,7 @@ ABOUT_THE_WHOLE = {
 }
 NO_ROW_TO_BLAME = {
     *NO_ROW_TO_BLAME_OF_EVALUATIONS,
+    *NO_ROW_TO_BLAME_OF_DRIFT,
     "screening_matrix-whole_grid-point_left_out_unsaid",
     "label_pipeline-rows_match-label_without_features",
     "test_report-beside_baseline-threshold_chosen_on_the_test_slice",
