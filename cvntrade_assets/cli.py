@@ -24,9 +24,11 @@ app = typer.Typer(
 universe = typer.Typer(no_args_is_help=True, help="Which cryptos exist, and in which groups.")
 settings = typer.Typer(no_args_is_help=True, help="The CVN_* settings and where each value comes from.")
 registry = typer.Typer(no_args_is_help=True, help="Registered models, their states and what changed them.")
+incident = typer.Typer(no_args_is_help=True, help="The incident log: what happened, how long it took, what it taught.")
 app.add_typer(universe, name="universe")
 app.add_typer(settings, name="settings")
 app.add_typer(registry, name="registry")
+app.add_typer(incident, name="incident")
 
 # A pipe or a log has no width; 120 columns keep tables whole.
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -242,6 +244,39 @@ def status() -> None:
 
 
 @app.command()
+def alerts() -> None:
+    """Print every open alert, who is at it, and every message that could not be sent yet."""
+    from cvntrade_assets.commands.alerts import list_alerts
+    from cvntrade_assets.commands.connection import connect
+
+    list_alerts(connect(), console)
+
+
+@app.command()
+def ack(
+    alert: Annotated[str, typer.Argument(metavar="KEY|ID", help="Key or number of an open alert.")],
+    reason: Annotated[str, typer.Option("--reason", help="What you are doing about it; stays on record.")],
+) -> None:
+    """Say that you are at an alert: until it gets worse it neither repeats nor escalates."""
+    from cvntrade_assets.commands.ack import ack as note
+    from cvntrade_assets.commands.connection import connect
+
+    note(connect(), alert, reason, console)
+
+
+@app.command()
+def watchdog(
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, for cron: exit code 1 when something is missing.")
+    ] = False,
+) -> None:
+    """Notice from outside that CVNTrade, its daemon, its state or PostgreSQL is gone, and send that by itself."""
+    from cvntrade_assets.commands.watchdog import watchdog as watch
+
+    raise typer.Exit(watch(console, once=once))
+
+
+@app.command()
 def doctor() -> None:
     """Show which code every process runs, and what a deployment left behind, with the command that mends each thing."""
     from cvntrade_assets.commands.connection import connect
@@ -265,12 +300,37 @@ def stop(
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    read_only_role: Annotated[
+        bool,
+        typer.Option("--read-only-role", help="Also see to the role grafana_ro; password: CVN_GRAFANA_RO_PASSWORD."),
+    ] = False,
+) -> None:
     """Bring the operations schema to this code's newest migration; `cvntrade up` does so by itself."""
     from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.read_only_role import see_to_role
 
-    connect().warehouse().migrate()
+    connection = connect()
+    connection.warehouse().migrate()
     console.print("The operations schema is up to date.")
+    if read_only_role:
+        see_to_role(connection, console)
+
+
+@app.command()
+def exporter(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where Prometheus finds the metrics; 0 takes any free port.")
+    ] = 9464,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is for this machine alone.")
+    ] = "127.0.0.1",
+) -> None:
+    """Tell Prometheus how things stand: state, signals, alerts, runs, daemons; until Ctrl-C."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.exporter import export
+
+    export(connect(), host, port, console)
 
 
 @app.command()
@@ -320,6 +380,101 @@ def registry_show(crypto: Annotated[str, typer.Option("--crypto", "-c", help="A 
     from cvntrade_assets.commands.registry import show_models
 
     show_models(connect(), crypto, console)
+
+
+Severe = Annotated[str, typer.Option("--severity", help="P0, P1, P2 or P3.")]
+Linked = Annotated[list[int] | None, typer.Option("--alert", help="Number of an alert; repeat for several.")]
+Began = Annotated[str | None, typer.Option("--began", help="When it began, UTC, e.g. 2025-09-01T12:25, or `now`.")]
+Detected = Annotated[str | None, typer.Option("--detected", help="When it was first noticed.")]
+IncidentId = Annotated[int, typer.Argument(metavar="ID", help="Its number.")]
+
+
+@incident.command("open")
+def incident_open(
+    title: Annotated[str, typer.Option("--title", help="What happened, in a few words.")],
+    severity: Severe,
+    justification: Annotated[str, typer.Option("--justification", help="Why it is that bad.")],
+    symptom: Annotated[str, typer.Option("--symptom", help="What was seen.")],
+    began: Began = None,
+    detected: Detected = None,
+    alert: Linked = None,
+) -> None:
+    """Open an entry; its alerts say when it began, was detected and was acknowledged, unless that is given."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.incidents import open_incident
+
+    open_incident(connect(), title, severity, justification, symptom, began, detected, alert or [], console)
+
+
+def _incident_changing(verb: str, meaning: str) -> None:
+    """Add the command that brings an entry up to date, or closes it."""
+
+    def change(
+        number: IncidentId,
+        severity: Annotated[str | None, typer.Option("--severity", help="P0, P1, P2 or P3.")] = None,
+        title: Annotated[str | None, typer.Option("--title", help="What happened, in a few words.")] = None,
+        justification: Annotated[str | None, typer.Option("--justification", help="Why it is that bad.")] = None,
+        symptom: Annotated[str | None, typer.Option("--symptom", help="What was seen.")] = None,
+        began: Began = None,
+        detected: Detected = None,
+        acknowledged: Annotated[str | None, typer.Option("--acknowledged", help="When a person took it on.")] = None,
+        mitigated: Annotated[str | None, typer.Option("--mitigated", help="When it did no more harm.")] = None,
+        fixed: Annotated[str | None, typer.Option("--fixed", help="When its cause was gone.")] = None,
+        root_cause: Annotated[str | None, typer.Option("--root-cause", help="Why it happened.")] = None,
+        test_gap: Annotated[str | None, typer.Option("--test-gap", help="Why no test found it.")] = None,
+        fix: Annotated[str | None, typer.Option("--fix", help="What removed the cause.")] = None,
+        audit_trail: Annotated[
+            str | None, typer.Option("--audit-trail", help="Where it can be read up: changes, reviews, runs.")
+        ] = None,
+        lesson: Annotated[list[str] | None, typer.Option("--lesson", help="What it taught; repeat.")] = None,
+        follow_up: Annotated[list[str] | None, typer.Option("--follow-up", help="What is still to do; repeat.")] = None,
+        done: Annotated[list[int] | None, typer.Option("--done", help="Number of a follow-up, from 1; repeat.")] = None,
+        alert: Linked = None,
+    ) -> None:
+        from cvntrade_assets.commands import incidents
+        from cvntrade_assets.commands.connection import connect
+        from resources.incidents import Changes
+
+        texts = {"title": title, "justification": justification, "symptom": symptom, "root_cause": root_cause}
+        texts |= {"test_gap": test_gap, "fix": fix, "audit_trail": audit_trail}
+        given = {"began": began, "detected": detected, "acknowledged": acknowledged, "mitigated": mitigated}
+        changes = Changes(
+            None if severity is None else incidents.read_severity(severity),
+            {name: text for name, text in texts.items() if text is not None},
+            incidents.read_moments({**given, "fixed": fixed}),
+            tuple(lesson or ()),
+            tuple(follow_up or ()),
+            tuple(done or ()),
+            tuple(alert or ()),
+        )
+        write = {"update": incidents.update_incident, "close": incidents.close_incident}[verb]
+        write(connect(), number, changes, console)
+
+    incident.command(verb, help=meaning)(change)
+
+
+_incident_changing("update", "Put on record what became known: moments, causes, lessons, follow-ups, alerts.")
+_incident_changing("close", "The same for the last time, and close it; needs root cause, fix and when it was fixed.")
+
+
+@incident.command("list")
+def incident_list(
+    only_open: Annotated[bool, typer.Option("--open", help="Only those that are not closed.")] = False,
+) -> None:
+    """Print every entry, how far it has come, and how long that took."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.incidents import list_incidents
+
+    list_incidents(connect(), console, only_open=only_open)
+
+
+@incident.command("show")
+def incident_show(number: IncidentId) -> None:
+    """Print an entry as markdown, in the form of the manual's incident log."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.incidents import show_incident
+
+    show_incident(connect(), number, console)
 
 
 @settings.command("show")
@@ -409,8 +564,9 @@ def main() -> None:
 def _user_errors() -> tuple[type[Exception], ...]:
     from cvntrade_assets.local.addresses import AlreadyRunningError
     from cvntrade_assets.local.options import OptionError
+    from cvntrade_assets.operations.incidents import IncidentError
     from cvntrade_assets.settings import SettingsError
     from resources.warehouse import UniverseNameError, UnknownGroupError, WarehouseError
 
     ours = (CommandError, SettingsError, AlreadyRunningError, OptionError)
-    return (*ours, UniverseNameError, UnknownGroupError, WarehouseError)
+    return (*ours, IncidentError, UniverseNameError, UnknownGroupError, WarehouseError)

@@ -1,6 +1,7 @@
 """A Dagster instance as dagster.yaml describes it, on the tests' own PostgreSQL, and small jobs to run on it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -12,24 +13,37 @@ from resources.embedded_postgres import EmbeddedPostgres
 CRYPTOS = dg.StaticPartitionsDefinition(["ADAUSDC", "BTCUSDC", "XRPUSDC"])
 
 
-@pytest.fixture
-def instance(
-    postgres_server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dg.DagsterInstance]:
-    """The instance, without anything that another test left on the server."""
+@contextmanager
+def open_instance(server: EmbeddedPostgres, folder: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance on a server, its files in a folder; what was left there is not removed."""
     variables = {
         "CVN_PG_HOST": "127.0.0.1",
-        "CVN_PG_PORT": str(postgres_server.port),
+        "CVN_PG_PORT": str(server.port),
         "CVN_PG_USER": "cvntrade",
-        "CVN_PG_PASSWORD": postgres_server.password,
+        "CVN_PG_PASSWORD": server.password,
         "CVN_MAX_CONCURRENT_RUNS": "2",
-        "CVN_COMPUTE_LOGS": str(tmp_path),
-        "DAGSTER_HOME": str(tmp_path),
+        "CVN_COMPUTE_LOGS": str(folder),
+        "DAGSTER_HOME": str(folder),
     }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "dagster.yaml").symlink_to(Path(__file__).parents[1] / "dagster.yaml")
-    with dg.DagsterInstance.get() as opened:
+    (folder / "dagster.yaml").symlink_to(Path(__file__).parents[1] / "dagster.yaml")
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in variables.items():
+            patched.setenv(name, value)
+        with dg.DagsterInstance.get() as opened:
+            yield opened
+
+
+def empty_instance(instance: dg.DagsterInstance) -> None:
+    """Remove everything, ticks too, which Dagster's own `wipe` leaves."""
+    instance.wipe()
+    assert instance.schedule_storage is not None
+    instance.schedule_storage.wipe()
+
+
+@pytest.fixture
+def instance(postgres_server: EmbeddedPostgres, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance, without anything that another test left on the server."""
+    with open_instance(postgres_server, tmp_path) as opened:
         opened.wipe()
         yield opened
 

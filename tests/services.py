@@ -30,7 +30,8 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.io_manager import ArtifactIOManagerResource
 from resources.run_settings import RunSettings
 from resources.tracking import TrackingResource
-from resources.warehouse import Warehouse, WarehouseResource
+from resources.warehouse import Warehouse
+from resources.warehouse_resource import WarehouseResource
 
 # MLflow asks before it is imported, in this process and in those that tests start.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

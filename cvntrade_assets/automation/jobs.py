@@ -34,6 +34,12 @@ refresh_guardrail_report = dg.define_asset_job(
     description="Say from the record of the last sessions whether the guardrails pay.",
 )
 
+refresh_morning_report = dg.define_asset_job(
+    "refresh_morning_report",
+    selection=dg.AssetSelection.assets("morning_report"),
+    description="Say how things stand and what to do next, as `cvntrade status` does.",
+)
+
 audit_validation = dg.define_asset_job(
     "audit_validation",
     selection=AUDIT,
@@ -84,6 +90,7 @@ JOBS = (
     refresh_candles,
     rollout_gate,
     refresh_guardrail_report,
+    refresh_morning_report,
     audit_validation,
     *PIPELINE_JOBS.values(),
 )

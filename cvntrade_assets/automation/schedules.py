@@ -1,4 +1,4 @@
-"""Schedules: keep the event log from growing without end, and say every day whether the guardrails pay."""
+"""Schedules: keep the event log from growing without end; say daily how things stand, and whether guardrails pay."""
 
 import dagster as dg
 import pandas as pd
@@ -39,4 +39,17 @@ daily_guardrail_report = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-SCHEDULES = (nightly_retention, daily_guardrail_report, mirror_models_schedule, *PIPELINE_SCHEDULES)
+morning_report_schedule = dg.ScheduleDefinition(
+    job_name="refresh_morning_report",
+    cron_schedule="30 6 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+SCHEDULES = (
+    nightly_retention,
+    daily_guardrail_report,
+    morning_report_schedule,
+    mirror_models_schedule,
+    *PIPELINE_SCHEDULES,
+)

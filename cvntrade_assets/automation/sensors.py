@@ -2,6 +2,11 @@
 
 import dagster as dg
 
+from cvntrade_assets.automation.alert_delivery import alert_delivery
+from cvntrade_assets.automation.alert_sources import alert_sources
+from cvntrade_assets.automation.freshness_watch import freshness_watch
+from cvntrade_assets.automation.golden_signals import golden_signals_watch
+from cvntrade_assets.automation.refresh_stale import refresh_stale_cryptos
 from cvntrade_assets.automation.run_watch import run_watch
 from cvntrade_assets.partitions import CRYPTO
 from resources.warehouse import Warehouse
@@ -29,4 +34,12 @@ def sync_universe(
     return dg.SensorResult(dynamic_partitions_requests=requests)
 
 
-SENSORS = (sync_universe, run_watch)
+SENSORS = (
+    sync_universe,
+    run_watch,
+    golden_signals_watch,
+    freshness_watch,
+    refresh_stale_cryptos,
+    alert_sources,
+    alert_delivery,
+)

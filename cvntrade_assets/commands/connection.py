@@ -5,16 +5,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cvntrade_assets.commands.dagster_api import DagsterApi
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.local.addresses import read_addresses
 from cvntrade_assets.local.options import home_folder
 from cvntrade_assets.operations.factors import resolve_run
 from cvntrade_assets.settings import Settings
 from resources.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from cvntrade_assets.commands.dagster_api import DagsterApi
 
 # What dagster.yaml reads.
 _INSTANCE = (
@@ -26,6 +29,10 @@ _INSTANCE = (
     "CVN_COMPUTE_LOGS",
     "CVN_MAX_CONCURRENT_RUNS",
 )
+
+
+class NotRunningError(CommandError):
+    """No CVNTrade is named, and none runs on CVN_HOME."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,10 @@ class Connection:
         """The operations schema."""
         return self._warehouse
 
-    def api(self) -> DagsterApi:
+    def api(self) -> "DagsterApi":
         """The Dagster webserver."""
+        from cvntrade_assets.commands.dagster_api import DagsterApi
+
         return DagsterApi(self.ui_url)
 
     def resolve_settings(self, run: Mapping[str, str], variants: Mapping[str, str] | None = None) -> Settings:
@@ -81,7 +90,7 @@ def connect() -> Connection:
     """The CVNTrade named by CVN_UI_URL and CVN_WAREHOUSE_URL, or the one running on CVN_HOME.
 
     Raises:
-        CommandError: nothing is named and nothing runs here.
+        NotRunningError: nothing is named and nothing runs here.
     """
     environment = dict(os.environ)
     if environment.get("CVN_UI_URL") and environment.get("CVN_WAREHOUSE_URL"):
@@ -89,7 +98,7 @@ def connect() -> Connection:
     home = home_folder(environment)
     addresses = read_addresses(home, environment)
     if addresses is None:
-        raise CommandError(
+        raise NotRunningError(
             f"no CVNTrade runs on {home}. Start one with `cvntrade up` in another terminal, or name one with "
             "CVN_UI_URL and CVN_WAREHOUSE_URL."
         )

@@ -17,7 +17,6 @@ LOCATION = "cvntrade"
 REPOSITORY = "__repository__"
 RUN_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 _POLL_SECONDS = 0.5
-_SOON_SECONDS = 0.5
 
 _LAUNCH = """
 mutation($params: LaunchBackfillParams!) {
@@ -276,13 +275,6 @@ class DagsterApi:
             raise CommandError(f"the runs of {value} cannot be read: {_message(answer)}")
         found: Sequence[Mapping[str, Any]] = answer["results"]
         return found
-
-    def answers(self) -> bool:
-        """Whether the webserver answers at all, soon."""
-        try:
-            return self._client.get("/server_info", timeout=_SOON_SECONDS).is_success
-        except httpx.HTTPError:
-            return False
 
     def run_status(self, run_id: str) -> str:
         """A run's status, as Dagster names it."""

@@ -1,88 +1,75 @@
-"""`cvntrade status`: how every pipeline stands, what failed, why, and the command that resumes just that.
+"""`cvntrade status`: the morning check in a terminal, with the command that resumes each thing that failed.
 
 Read from PostgreSQL, so that it is told when no webserver answers.
 """
 
-from collections.abc import Sequence
-from datetime import UTC
+from collections.abc import Mapping
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from cvntrade_assets.commands.connection import Connection
-from cvntrade_assets.commands.pipeline_results import print_latest_verdicts
+from cvntrade_assets.commands.webserver import answers
 from cvntrade_assets.operations.masking import public_address
-from cvntrade_assets.operations.pipelines import PIPELINES
-from cvntrade_assets.operations.sessions import PipelineRun, Standing, State, standings
-from resources.evaluations import latest_evaluations
-from resources.job_runs import JobRuns
+from cvntrade_assets.operations.morning import morning
+from cvntrade_assets.operations.morning_page import Grid, Line, Morning, Tone, masked
+from resources.morning_facts import read_morning
 from resources.secrets import process_mask
 
-NOTHING_FAILED, SOMETHING_FAILED = 0, 1
-_NO_REASON = "Dagster's records hold no reason (any more); the run's page may say more"
+NOBODY_IS_NEEDED, SOMEBODY_IS_NEEDED = 0, 1
+_STYLES: Mapping[Tone, str] = {
+    Tone.TITLE: "bold",
+    Tone.GOOD: "bold green",
+    Tone.WARNING: "yellow",
+    Tone.BAD: "red",
+}
 
 
 def status(connection: Connection, console: Console) -> int:
-    """Print how every pipeline stands, and the newest verdict on every crypto.
+    """Print how things stand, and what to do next.
 
     Returns:
-        0; 1 when the newest run of some pipeline and crypto ended without success.
+        0; 1 when the state is ORANGE or RED, or the newest run of some pipeline and crypto ended without success.
 
     Raises:
         WarehouseError: PostgreSQL does not answer.
     """
-    warehouse, ui_url = connection.warehouse(), public_address(connection.ui_url)
-    records = JobRuns(warehouse)
-    found = standings(records.newest(PIPELINES))
-    if not connection.api().answers():
-        console.print(
-            f"[yellow]The webserver at {escape(ui_url)} does not answer[/yellow]; what follows is read from PostgreSQL."
-        )
-    for name in PIPELINES:
-        if name in found:
-            _print_standing(found[name], records, ui_url, console)
-    never = [name for name in PIPELINES if name not in found]
-    if never:
-        console.print(f"Never run: {', '.join(never)}.")
-    print_latest_verdicts(warehouse, latest_evaluations(warehouse), console)
-    return SOMETHING_FAILED if any(standing.to_resume for standing in found.values()) else NOTHING_FAILED
+    ui_url = public_address(connection.ui_url)
+    silent = f"The webserver at {ui_url} does not answer; what follows is read from PostgreSQL."
+    webserver = "" if answers(connection.ui_url) else silent
+    facts = read_morning(connection.warehouse(), pd.Timestamp.now("UTC"), ui_url, webserver)
+    found = masked(morning(facts), process_mask().text)
+    print_morning(found, console)
+    return SOMEBODY_IS_NEEDED if found.needs_somebody else NOBODY_IS_NEEDED
 
 
-def _print_standing(standing: Standing, records: JobRuns, ui_url: str, console: Console) -> None:
-    first = min(standing.latest, key=lambda run: run.created)
-    group = f", group {first.group}" if first.group else ""
-    began = first.created.astimezone(UTC)
-    given = "".join(f" --set {name}={text}" for name, text in first.settings.items())
-    said = process_mask().text(f"{began:%Y-%m-%d %H:%M:%S} UTC, session {first.session}{group}{given}")
-    console.print(f"[bold]{standing.pipeline}[/bold]  {escape(said)}", soft_wrap=True)
-    _print_together(standing.latest, "succeeded", console)
-    _print_together(standing.latest, "waiting", console)
-    for run in standing.latest:
-        if run.state == "running":
-            stage = records.stage_at_work(run.run_id) or "between two stages"
-            _say(console, f"  running    {run.crypto}: {stage}; {ui_url}/runs/{run.run_id}")
-        elif run.needs_resuming:
-            _print_failed(run, records, ui_url, console)
-    for run in standing.unmended:
-        _print_failed(run, records, ui_url, console, f" (on {run.created.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC)")
+def print_morning(found: Morning, console: Console) -> None:
+    """Print a morning check, section by section."""
+    for line in found.headline:
+        _print_line(line, console)
+    for section in found.sections:
+        console.print(f"\n[bold]{section.heading}[/bold]")
+        for part in section.parts:
+            if isinstance(part, Grid):
+                _print_grid(part, console)
+            else:
+                _print_line(part, console)
 
 
-def _print_together(runs: Sequence[PipelineRun], state: State, console: Console) -> None:
-    cryptos = [run.crypto for run in runs if run.state == state]
-    if cryptos:
-        _say(console, f"  {state:<10} {', '.join(cryptos)}")
+def _print_line(line: Line, console: Console) -> None:
+    """A line as it is: nothing is wrapped, so that a command can be copied and an address followed."""
+    indent = "  " * line.depth
+    console.print(f"{indent}{line.text}", style=_STYLES.get(line.tone), markup=False, highlight=False, soft_wrap=True)
+    if line.command:
+        console.print(f"{indent}  {line.command}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_failed(run: PipelineRun, records: JobRuns, ui_url: str, console: Console, when: str = "") -> None:
-    """One crypto's failure; the command stands on a line of its own so that it can be copied."""
-    trouble = records.trouble(run.run_id)
-    stage = f" in {trouble.stage}" if trouble.stage else ""
-    console.print(f"  [red]{run.state:<10}[/red] {escape(run.crypto)}{escape(stage)}{when}; {ui_url}/runs/{run.run_id}")
-    for reason in trouble.reasons or (_NO_REASON,):
-        _say(console, f"    {reason}")
-    command = process_mask().text(run.resume_command(trouble.reasons))
-    console.print(f"    [bold]{escape(command)}[/bold]", soft_wrap=True)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(process_mask().text(text), markup=False, highlight=False, soft_wrap=True)
+def _print_grid(grid: Grid, console: Console) -> None:
+    table = Table(*grid.headings, title=grid.title)
+    for column in table.columns[:3]:
+        column.no_wrap = True
+    for row in grid.rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)

@@ -113,6 +113,23 @@ def read_addresses(home: Path, environment: Mapping[str, str]) -> Addresses | No
     return Addresses(**content)
 
 
+def has_held_stack(home: Path) -> bool:
+    """Whether a stack ever ran on `home`, or tried to: its lock stays when it ends, however it does."""
+    return (home / LOCK_FILE).exists()
+
+
+def is_held(home: Path) -> bool:
+    """Whether a stack starts, runs or stops on `home` now."""
+    try:
+        with (home / LOCK_FILE).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def only_stack_on(home: Path) -> Iterator[None]:
     """Hold `home` for this process; `stack.json` is gone before and after.
@@ -135,14 +152,7 @@ def only_stack_on(home: Path) -> Iterator[None]:
 
 def _running(home: Path) -> dict[str, Any] | None:
     """The content of `stack.json` while its writer lives."""
-    try:
-        with (home / LOCK_FILE).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return None
-    except BlockingIOError:
-        pass
-    else:
+    if not is_held(home):
         return None
     try:
         content: dict[str, Any] = json.loads((home / STACK_FILE).read_text())

@@ -13,7 +13,7 @@ import pytest
 from exchange_server import KLINES, ExchangeServer, Reply
 from services import Graph, create_database, make_graph
 
-from asset_checks import registry
+from asset_checks import drift_rules, registry
 from asset_checks.contracts import CONTRACTS
 from cvntrade_assets.definitions import build_defs
 from cvntrade_assets.operations.guardrails import GUARDRAILS
@@ -144,6 +144,13 @@ ON_DEMAND = {
         {"postgres", "mlflow"},
         ("schema", "as_stored"),
     ),
+    "drift": (
+        ("features", "labels"),
+        "operations",
+        "ml-owner",
+        {"xgboost", "matplotlib", "postgres"},
+        ("schema", "as_measured", "unseen", "level", "no_drift"),
+    ),
 }
 # What is beside the chain: built by no crypto's run.
 OPERATIONS = {
@@ -161,6 +168,27 @@ OPERATIONS = {
         {"postgres"},
         ("no_run_wasted", "detected_in_time", "few_false_positives", "little_overhead"),
     ),
+    "golden_signals": (
+        (),
+        "operations",
+        "mlops-maintainer",
+        {"postgres"},
+        (
+            *("f1_buy_delta_vs_baseline", "screening_testing_gap", "std_f1_buy", "sortino", "sl_pct", "timeout_pct"),
+            *("model_freshness", "candle_freshness", "model_overdue", "negative_sortino_runs", "drift"),
+        ),
+    ),
+    "global_state": (
+        (),
+        "operations",
+        "mlops-maintainer",
+        {"postgres"},
+        (
+            *("state_is_green", "infra_health", "pipeline_success_rate", "pipeline_latency", "pass_rate"),
+            *("challenger_count", "barren_days", "useful_run_age"),
+        ),
+    ),
+    "morning_report": ((), "operations", "operator", {"postgres"}, ()),
     "model_health": (
         ("candles", "backtest_candles"),
         "operations",
@@ -172,6 +200,7 @@ OPERATIONS = {
 WARNINGS = {
     "archive_good",
     "believable",
+    "no_drift",
     "run_in_time",
     "preflight_warnings",
 }
@@ -180,6 +209,7 @@ JOBS = {
     "refresh_candles": {"candles", "backtest_candles"},
     "rollout_gate": {"rollout"},
     "refresh_guardrail_report": {"guardrail_report"},
+    "refresh_morning_report": {"morning_report"},
     "audit_validation": {"validation_audit"},
     **{name: set(pipeline.assets) for name, pipeline in PIPELINES.items()},
     "production_smoke": set(),
@@ -190,11 +220,20 @@ SCHEDULES = {
     "event_log_retention_schedule": ("event_log_retention", "17 3 * * *", "RUNNING"),
     "mirror_models_schedule": ("mirror_models", "*/15 * * * *", "RUNNING"),
     "refresh_guardrail_report_schedule": ("refresh_guardrail_report", "47 3 * * *", "RUNNING"),
+    "refresh_morning_report_schedule": ("refresh_morning_report", "30 6 * * *", "RUNNING"),
     "discovery_of_the_universe": ("discovery", "0 1 * * 0", "STOPPED"),
     "retrain_of_the_universe": ("retrain", "0 1 * * 3", "STOPPED"),
     "monitoring_of_the_universe": ("monitoring", "0 5 * * *", "STOPPED"),
 }
-SENSORS = {"sync_universe": ("RUNNING", 60), "run_watch": ("RUNNING", 30)}
+SENSORS = {
+    "sync_universe": ("RUNNING", 60),
+    "run_watch": ("RUNNING", 30),
+    "golden_signals_watch": ("RUNNING", 300),
+    "freshness_watch": ("RUNNING", 60),
+    "refresh_stale_cryptos": ("STOPPED", 300),
+    "alert_sources": ("RUNNING", 30),
+    "alert_delivery": ("RUNNING", 30),
+}
 
 COMMON = {
     "rows": dg.IntMetadataValue,
@@ -354,7 +393,7 @@ def test_rules_block_unless_they_are_a_matter_of_judgement() -> None:
     meanings = {(rule.name, rule.meaning) for contract in CONTRACTS for rule in contract.rules}
     meanings |= {(guardrail.name, guardrail.meaning) for guardrail in GUARDRAILS.values()}
     warning = ("features_within_limit", "minutes_within_limit", "variants_apart", "variants_effective")
-    meanings.add((registry.CHECK, registry.MEANING))
+    meanings |= {(registry.CHECK, registry.MEANING), (drift_rules.CHECK, drift_rules.MEANING)}
     meanings.add(("preflight_warnings", "; ".join(GUARDRAILS[name].meaning for name in warning)))
     assert {(key.name, graph.get(key).description) for key in graph.asset_check_keys - beside} <= meanings
 

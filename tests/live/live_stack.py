@@ -32,6 +32,15 @@ ROOT = Path(__file__).resolve().parents[2]
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 START_SECONDS = 120.0
 STOP_SECONDS = 40.0
+# How much `LiveStack.story` tells of a run.
+STORY_LINES, STORY_WIDTH = 6, 300
+RETRY_TAGS = (
+    "dagster/parent_run_id",
+    "dagster/retry_number",
+    "dagster/will_retry",
+    "dagster/auto_retry_run_id",
+    "dagster/run_failure_reason",
+)
 # What the fixture `built` has built.
 CRYPTO = "BTCUSDC"
 ASSETS = (
@@ -64,11 +73,18 @@ mutation($params: ExecutionParams!) {
 T = TypeVar("T")
 
 
-def until(what: str, found: Callable[[], T], seconds: float, pause: float = 0.1) -> T:
-    """Poll until `found` returns something true; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+def until(what: str, found: Callable[[], T], seconds: float, pause: float = 0.1, alive: Callable[[], str] = str) -> T:
+    """Poll until `found` returns something true; fails with `what` after `seconds` without a sign of life.
+
+    A sign of life is that what `alive` tells has changed, which a slow machine may take its time for; without any the
+    seconds are all there is. The last that it told is in the message.
+    """
+    told, deadline = alive(), time.monotonic() + seconds
     while not (value := found()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        if time.monotonic() > deadline:
+            before, told = told, alive()
+            assert told != before, f"not within {seconds:.0f} s: {what}\n{told}"
+            deadline = time.monotonic() + seconds
         time.sleep(pause)
     return value
 
@@ -253,6 +269,24 @@ class LiveStack:
         )
         return self.sql("dagster", query, crypto)
 
+    def story(self, run_ids: Iterable[str]) -> str:
+        """How runs stand, and the end of what each said: what waiting for them looks at, and tells when it gives up."""
+        query = "select event from event_logs where run_id = %s order by id desc limit %s"
+        told = []
+        for run_id in run_ids:
+            [(status,)] = self.sql("dagster", "select status from runs where run_id = %s", run_id)
+            tags = {name: text for name, text in self.tags(run_id).items() if name in RETRY_TAGS}
+            told.append(f"run {run_id}: {status} {tags}")
+            for (text,) in reversed(self.sql("dagster", query, run_id, STORY_LINES)):
+                event = json.loads(text)
+                message = event["user_message"] or (event.get("dagster_event") or {}).get("message") or "(no message)"
+                told.append(f"    {event['timestamp']:.1f} {event['step_key'] or '-'}: {message[:STORY_WIDTH]}")
+        return "\n".join(told)
+
+    def story_of(self, crypto: str) -> str:
+        """The story of a crypto's runs, oldest first."""
+        return self.story(run for run, _ in self.runs(crypto))
+
     def wait_for(self, run_id: str, seconds: float = 90.0) -> str:
         """The status that a run ends with."""
 
@@ -260,7 +294,7 @@ class LiveStack:
             [(found,)] = self.sql("dagster", "select status from runs where run_id = %s", run_id)
             return found if found in ENDED else None
 
-        return until(f"run {run_id} has ended", status, seconds)
+        return until(f"run {run_id} has ended", status, seconds, alive=lambda: self.story([run_id]))
 
     def events(self, run_id: str, kind: str) -> list[dict[str, Any]]:
         """A run's events of one type, oldest first."""

@@ -4,56 +4,22 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live.live_stack import ROOT, LiveStack, as_options, cells
-from services import QUICK
+from live.shared_discovery import FINE, GIVEN, GROUP, ILL, REASON
 
 from cvntrade_assets.commands.dagster_api import LOCATION, REPOSITORY
 from cvntrade_assets.operations.pipelines import PIPELINES
-from cvntrade_assets.settings import SHORT_NAMES
-from resources.warehouse import Warehouse
 
 pytestmark = pytest.mark.live
 
-# In a group of their own: other tests on this stack count the runs of the cryptos that they use.
-GROUP, FINE, ILL = "discovered", "DOTUSDC", "LINKUSDC"
-REASON = "no space left [on] this device"
-# Two points of the grid, two folds, one trial; by the manual's short names where there are any.
-GIVEN: Mapping[str, str] = {
-    **{name: text for name, text in QUICK.items() if name not in SHORT_NAMES.values()},
-    "horizons": "H4",
-    "sl_range": "1.0",
-    "tp_range": "1.5,2.0",
-    "hpo_trials": "1",
-    "n_folds": "2",
-    "backtest_days": "5",
-    "CVN_CANDIDATES": "1",
-}
 STAGES = PIPELINES["discovery"].assets
 
 Finished = subprocess.CompletedProcess[str]
-
-
-@contextmanager
-def refused(stack: LiveStack, crypto: str, asset: str) -> Iterator[None]:
-    """PostgreSQL refuses to record any version of a crypto's asset."""
-    stack.sql(
-        "cvntrade",
-        f"""
-        create function refuse() returns trigger language plpgsql as $$ begin raise exception '{REASON}'; end $$;
-        create trigger refuse before insert on artifact_versions for each row
-          when (new.crypto = '{crypto}' and new.asset = '{asset}') execute function refuse();
-        """,
-    )
-    try:
-        yield
-    finally:
-        stack.sql("cvntrade", "drop trigger refuse on artifact_versions; drop function refuse")
 
 
 def as_typed(stack: LiveStack, command: str) -> Finished:
@@ -69,17 +35,6 @@ def as_typed(stack: LiveStack, command: str) -> Finished:
         timeout=120,
         check=False,
     )
-
-
-@pytest.fixture(scope="module")
-def discovered(stack: LiveStack) -> Iterator[Finished]:
-    """What discovery of two cryptos printed, of which one cannot store its walk-forward test."""
-    with closing(Warehouse(stack.addresses.warehouse_url)) as warehouse:
-        warehouse.set_group(GROUP, [FINE, ILL])
-        with refused(stack, ILL, "walk_forward"):
-            finished = stack.cli("discovery", "--group", GROUP, *as_options(GIVEN), seconds=240)
-        yield finished
-        warehouse.set_group(GROUP, [])
 
 
 def latest_run(stack: LiveStack, crypto: str) -> str:
@@ -142,9 +97,9 @@ def test_status_names_what_failed_and_the_command_that_resumes_it_succeeds(
     assert any("nothing changed" in word for word in words), "what was built before is reused"
 
     after = stack.cli("status")
-    assert after.returncode == 0, after.stdout + after.stderr
+    assert after.returncode == after.stdout.startswith(("ORANGE", "RED")), after.stdout + after.stderr
     assert set(verdicts(after.stdout)) >= {FINE, ILL}
-    assert "cvntrade discovery --crypto" not in after.stdout
+    assert not [line for line in after.stdout.splitlines() if line.strip().startswith("cvntrade discovery --crypto")]
 
 
 def test_the_launchpad_offers_a_config_that_hides_nothing_and_takes_short_names(

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg2
@@ -24,10 +25,12 @@ pytestmark = pytest.mark.live
 
 # Upstream first, as a run works through them; the fine candles are published like the others.
 STAGES = tuple(name for name in ASSETS if name != "backtest_candles")
-# Two cryptos, each killed in every other stage: one starts again while the other works.
+# Two cryptos, each killed in every other stage, at the same time.
 HALVES = {"ADAUSDC": STAGES[::2], "XRPUSDC": STAGES[1::2]}
+LATE = "BONKUSDC"
 LOCKS = 7310
-KILLED_SECONDS = 60.0
+# Without a sign of life: a run's process takes seconds to start on an idle machine, and a minute on a busy one.
+KILLED_SECONDS = 120.0
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -108,6 +111,17 @@ def current_run(stack: LiveStack, crypto: str) -> str:
     return run
 
 
+def run_held(stack: LiveStack, held: Brake, crypto: str, stage: str) -> str:
+    """The run that waits at a stage, once one does."""
+    until(
+        f"{crypto} is in {stage}",
+        lambda: held.is_met(crypto, stage),
+        KILLED_SECONDS,
+        alive=lambda: stack.story_of(crypto),
+    )
+    return current_run(stack, crypto)
+
+
 def terminate(stack: LiveStack, run: str) -> None:
     """End a run that nobody needs, as the UI's button does."""
     mutation = "mutation($id: String!) { terminateRun(runId: $id) { __typename } }"
@@ -138,36 +152,41 @@ def retries(stack: LiveStack, crypto: str) -> int:
     return sum("dagster/parent_run_id" in stack.tags(run) for run, _ in stack.runs(crypto))
 
 
+def kill_in_turn(stack: LiveStack, held: Brake, crypto: str) -> int:
+    """Kill a crypto's worker in each of its stages, and let the last one end; returns how often a run was launched.
+
+    Every kill is followed by Dagster's own retry; after two of them the run is launched again.
+    """
+    stages, launches = HALVES[crypto], 0
+    for turn, stage in enumerate((*stages, None)):
+        if turn % 3 == 0:
+            launches += 1
+            stack.launch(ASSETS, crypto, QUICK)
+        if stage is not None:
+            kill_worker(stack, run_held(stack, held, crypto, stage))
+            recorded, visible = whole_versions(stack, crypto)
+            unrecorded = {folder.parent.parent.name for folder in visible - recorded}
+            assert unrecorded == {stage}
+            held.release(crypto, stage)
+    [last] = until(
+        "the last retry is there",
+        lambda: [run for run, status in stack.runs(crypto) if status != "FAILURE"],
+        KILLED_SECONDS,
+        alive=lambda: stack.story_of(crypto),
+    )
+    assert stack.wait_for(last, KILLED_SECONDS) == "SUCCESS", stack.story_of(crypto)
+    return launches
+
+
+# Eleven processes are killed, and each is waited for.
+@pytest.mark.timeout(900)
 def test_a_worker_killed_in_any_stage_leaves_nothing_half_done(stack: LiveStack) -> None:
-    """Every kill is followed by Dagster's own retry; after two of them the run is launched again."""
-    launches = dict.fromkeys(HALVES, 0)
-    with brake(stack, *HALVES) as held:
+    """Two cryptos at once, for most of the time is processes that start."""
+    with brake(stack, *HALVES) as held, ThreadPoolExecutor(len(HALVES)) as pool:
         for crypto, stages in HALVES.items():
             for stage in stages:
                 held.hold(crypto, stage)
-        for turn in range(max(map(len, HALVES.values()))):
-            for crypto, stages in HALVES.items():
-                if turn == len(stages):
-                    continue
-                if turn % 3 == 0:
-                    launches[crypto] += 1
-                    stack.launch(ASSETS, crypto, QUICK)
-                stage = stages[turn]
-                until(f"{crypto} is in {stage}", lambda c=crypto, s=stage: held.is_met(c, s), KILLED_SECONDS)
-                run = current_run(stack, crypto)
-                kill_worker(stack, run)
-                recorded, visible = whole_versions(stack, crypto)
-                unrecorded = {folder.parent.parent.name for folder in visible - recorded}
-                assert unrecorded == {stage}
-                held.release(crypto, stage)
-        for crypto, stages in HALVES.items():
-            if len(stages) % 3 == 0:  # its last retry was killed too
-                launches[crypto] += 1
-                stack.launch(ASSETS, crypto, QUICK)
-            last = until(
-                "the last retry is there", lambda c=crypto: [run for run, s in stack.runs(c) if s != "FAILURE"], 30
-            )
-            assert stack.wait_for(last[0]) == "SUCCESS"
+        launches = dict(zip(HALVES, pool.map(partial(kill_in_turn, stack, held), HALVES), strict=True))
     for crypto, stages in HALVES.items():
         assert len(stack.runs(crypto)) == len(stages) + 1
         assert retries(stack, crypto) == len(stages) + 1 - launches[crypto]
@@ -179,6 +198,34 @@ def test_a_worker_killed_in_any_stage_leaves_nothing_half_done(stack: LiveStack)
     assert "0 of 24 assets would be built" in planned.stdout, planned.stdout
 
 
+def test_a_crashed_run_is_tried_again_although_its_status_comes_late(stack: LiveStack) -> None:
+    """Dagster's daemon looks at an event once; what it then reads of the run must not be older than the event."""
+    stack.sql(
+        "dagster",
+        """
+        create function late() returns trigger language plpgsql as $$ begin perform pg_sleep(3); return new; end $$;
+        create trigger late before update on runs for each row
+          when (new.status = 'FAILURE' and old.status <> 'FAILURE') execute function late();
+        """,
+    )
+    try:
+        with brake(stack, LATE) as held:
+            held.hold(LATE, "candles")
+            stack.launch(["candles"], LATE, QUICK)
+            run = run_held(stack, held, LATE, "candles")
+            kill_worker(stack, run)
+            held.release(LATE, "candles")
+            ended = until(
+                "the retry has succeeded",
+                lambda: [each for each, status in stack.runs(LATE) if status == "SUCCESS"],
+                KILLED_SECONDS,
+                alive=lambda: stack.story_of(LATE),
+            )
+    finally:
+        stack.sql("dagster", "drop trigger late on runs; drop function late")
+    assert stack.tags(ended[0])["dagster/parent_run_id"] == run
+
+
 def test_a_worker_killed_in_the_middle_of_tuning_takes_its_helpers_along(stack: LiveStack, built: Finished) -> None:
     """Hundreds of trials in two processes, killed while they are at it."""
     long = {**QUICK, "CVN_DEFAULT_N_TRIALS": "500", "CVN_TUNING_WORKERS": "2"}
@@ -187,12 +234,18 @@ def test_a_worker_killed_in_the_middle_of_tuning_takes_its_helpers_along(stack: 
         "tuning has begun",
         lambda: any("trial" in message for message in stack.messages(run, "hyperparameters")),
         KILLED_SECONDS,
+        alive=lambda: stack.story_of(CRYPTO),
     )
     worker = stack.worker(run)
     assert len(family(worker)) > 1
     kill_worker(stack, run)
     whole_versions(stack, CRYPTO)
-    after = until("the retry", lambda: [each for each, status in stack.runs(CRYPTO) if status == "STARTED"], 30)
+    after = until(
+        "the retry",
+        lambda: [each for each, status in stack.runs(CRYPTO) if status == "STARTED"],
+        KILLED_SECONDS,
+        alive=lambda: stack.story_of(CRYPTO),
+    )
     terminate(stack, after[0])
     assert stack.tags(after[0])["dagster/parent_run_id"] == run
 
@@ -204,8 +257,7 @@ def test_a_dead_postgres_is_said_clearly_and_survived() -> None:
         with brake(own, crypto) as held, ThreadPoolExecutor(1) as pool:
             held.hold(crypto, "labels")
             waiting = pool.submit(own.cli, *command)
-            until("the run is in labels", lambda: held.is_met(crypto, "labels"), KILLED_SECONDS)
-            run = current_run(own, crypto)
+            run = run_held(own, held, crypto, "labels")
             assert own.crash() == 2
             told = waiting.result(60)
         assert "PostgreSQL ended by itself (killed by SIGKILL)" in own.said() and "Traceback" not in own.said()
@@ -214,7 +266,12 @@ def test_a_dead_postgres_is_said_clearly_and_survived() -> None:
         own.start()
         assert own.wait_for(run) == "FAILURE"
         # A lost worker is an infrastructure fault: Dagster runs what is left of it again.
-        retry = until("the retry", lambda: [each for each, _ in own.runs(crypto) if each != run], KILLED_SECONDS)[0]
+        retry = until(
+            "the retry",
+            lambda: [each for each, _ in own.runs(crypto) if each != run],
+            KILLED_SECONDS,
+            alive=lambda: own.story_of(crypto),
+        )[0]
         assert own.wait_for(retry) == "SUCCESS"
         recorded, visible = whole_versions(own, crypto)
         assert recorded == visible and {folder.parent.parent.name for folder in recorded} == set(chosen)

@@ -1,7 +1,6 @@
 """Stuck and slow runs on a real stack: who shows no progress is recorded, ended and gone; who is slow is told of.
 
-The limits are lowered to seconds in base_env. The sensor looks every 30 s and Dagster's run monitoring too, so each end
-takes about a minute.
+The limits are lowered to seconds in base_env, and the sensor and Dagster's run monitoring look every few seconds.
 """
 
 from collections.abc import Iterator

@@ -6,20 +6,21 @@ With CVN_UPDATE_SCREENSHOTS=1 the pictures in docs/ are taken anew.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from live.live_stack import ASSETS, CRYPTO, ROOT, LiveStack, as_options, until
+from live.shared_discovery import FINE
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from services import QUICK
+
+from cvntrade_assets.definitions import build_defs
 
 pytestmark = pytest.mark.live
 
@@ -27,7 +28,27 @@ CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 WIDTH, HEIGHT = 1600, 1000
 UPDATING = os.environ.get("CVN_UPDATE_SCREENSHOTS") == "1"
 PAGE_SECONDS = 60.0
-GROUPS = ("market", "learning", "evaluation")
+# From top to bottom with low nodes, the graph is compact enough for its names to be read.
+GRAPH_LOOK = {"asset-graph-direction": "vertical", "asset-node-facets": ["status", "checks"]}
+GRAPH_SCALE = 0.8
+GRAPH = "//*[contains(@class, 'AssetGraphExplorer_svgContainer')]"
+CANVAS = "[data-svg-viewport]"
+# The bar with the search field lies over the upper end of the canvas.
+TOOLBAR = 57
+# What stands in the graph, in the window's coordinates: texts with their boxes, and the part that nothing covers.
+DRAWN = """
+const box = element => {
+  const {left, top, right, bottom} = element.getBoundingClientRect();
+  return [left, top, right, bottom];
+};
+const every = (selector, read) => [...document.querySelectorAll(selector)].map(read);
+const [left, top, right, bottom] = box(arguments[0]);
+return {
+  groups: every("foreignObject.group", group => [group.querySelector("[data-tooltip]").textContent, box(group)]),
+  labels: every("[class*='AssetNode_assetName']", label => [label.textContent, box(label)]),
+  visible: [left, top + arguments[1], right, bottom],
+};
+"""
 PLOTS = ("reliability diagram", "precision recall curve", "equity", "label timeline")
 EVALUATION_PLOTS = (
     "screening heat map",
@@ -37,18 +58,6 @@ EVALUATION_PLOTS = (
     "exit shares",
     "reliability",
 )
-# Two points of the grid, two folds, two steps.
-DISCOVERED = {
-    **QUICK,
-    "CVN_DEFAULT_HISTORY_MONTHS": "5",
-    "CVN_SCREENING_HORIZONS": "H4",
-    "CVN_SCREENING_SL_RANGE": "1.0",
-    "CVN_SCREENING_TP_RANGE": "1.5,2.0",
-    "CVN_CANDIDATES": "1",
-    "CVN_DEFAULT_N_FOLDS": "2",
-    "CVN_BACKTEST_DAYS": "12",
-    "CVN_ROLLING_STEP_DAYS": "6",
-}
 # A simulated market with much to learn, so that the plots show what they are for.
 DOCUMENTED = {
     "CVN_MARKET": "simulated",
@@ -101,12 +110,13 @@ def reported(built: Finished, stack: LiveStack) -> str:
 
 
 @pytest.fixture(scope="module")
-def evaluated(stack: LiveStack) -> str:
+def evaluated(stack: LiveStack, discovered: Finished) -> str:
     """A crypto that went through discovery; for the picture in docs/, one of the default length."""
-    crypto, settings = ("SOLUSDC", DOCUMENTED) if UPDATING else ("XRPUSDC", DISCOVERED)
-    finished = stack.cli("discovery", "--crypto", crypto, *as_options(settings), seconds=280)
+    if not UPDATING:
+        return FINE
+    finished = stack.cli("discovery", "--crypto", "SOLUSDC", *as_options(DOCUMENTED), seconds=280)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    return crypto
+    return "SOLUSDC"
 
 
 @pytest.fixture
@@ -115,15 +125,25 @@ def pictures(tmp_path: Path) -> Path:
     return ROOT / "docs" if UPDATING else tmp_path
 
 
-def open_page(browser: WebDriver, stack: LiveStack, path: str, scale: float = 1.0) -> None:
-    """Open a page of the UI on a screen whose picture is 1600 × 1000, with `1/scale` as much on it."""
-    screen = {"width": int(WIDTH / scale), "height": int(HEIGHT / scale), "deviceScaleFactor": scale, "mobile": False}
+def set_screen(browser: WebDriver, scale: float, height: int) -> None:
+    """A screen whose picture is 1600 wide and shows `1/scale` as much; its height is in the page's own pixels."""
+    screen = {"width": int(WIDTH / scale), "height": height, "deviceScaleFactor": scale, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+
+def open_page(
+    browser: WebDriver, stack: LiveStack, path: str, scale: float = 1.0, remembered: Mapping[str, object] = {}
+) -> None:
+    """Open a page of the UI on a screen whose picture is 1600 × 1000, with `1/scale` as much on it.
+
+    What is `remembered` are choices of the UI's user beside those that every page gets.
+    """
+    set_screen(browser, scale, int(HEIGHT / scale))
     browser.get(f"{stack.addresses.ui_url}/server_info")
     browser.execute_script(
         "localStorage.clear();"
-        "localStorage.setItem('large-screen-nav-open', 'false');"
-        "localStorage.setItem('dagster-nav-collapsed', 'true')"
+        "for (const [key, value] of Object.entries(arguments[0])) localStorage.setItem(key, JSON.stringify(value))",
+        {"large-screen-nav-open": False, "dagster-nav-collapsed": True, **remembered},
     )
     browser.get(f"{stack.addresses.ui_url}{path}")
 
@@ -154,19 +174,73 @@ def save(browser: WebDriver, path: Path) -> None:
     path.write_bytes(before)
 
 
-def test_the_graph_shows_every_asset(browser: WebDriver, stack: LiveStack, built: Finished, pictures: Path) -> None:
-    expanded = ",".join(f"global@global:{group}" for group in GROUPS)
-    open_page(browser, stack, f"/asset-groups?expanded={expanded}")
-    shown(browser, f"//*[text()='{ASSETS[0]}']")
+def open_graph(browser: WebDriver, stack: LiveStack, groups: Iterable[str]) -> None:
+    """The whole asset graph with these groups expanded, on a screen that is just high enough for all of it.
+
+    Dagster fits a graph's width to the screen and draws nothing of what then lies above or below it.
+    """
+    open_page(
+        browser,
+        stack,
+        f"/asset-groups?expanded={','.join(f'global@global:{group}' for group in groups)}",
+        scale=GRAPH_SCALE,
+        remembered=GRAPH_LOOK,
+    )
+    graph = shown(browser, GRAPH)
     shown(browser, "(//button[.//*[@aria-label='panel_show_right']])[last()]").click()
-    canvas = shown(browser, "//*[contains(@class, 'AssetGraphExplorer_svgContainer')]")
-    # A double click beside the nodes shows the whole graph; the corner is where none can lie.
-    corner = (20 - int(canvas.rect["width"]) // 2, int(canvas.rect["height"]) // 2 - 20)
-    ActionChains(browser).move_to_element_with_offset(canvas, *corner).double_click().perform()
-    for name in (*ASSETS, *GROUPS):
-        box = shown(browser, f"//*[text()='{name}']").rect
-        assert 0 <= box["x"] < WIDTH and 0 <= box["y"] < HEIGHT, name
+    canvas = browser.find_element(By.CSS_SELECTOR, CANVAS)
+    shape = float(graph.get_attribute("height") or 0) / float(graph.get_attribute("width") or 1)
+
+    def fitted() -> bool:
+        """Whether the graph is as wide as its canvas and not higher; a double click fits it anew."""
+        area, drawn = canvas.rect, graph.rect
+        if abs(drawn["width"] - area["width"]) < 1 and drawn["height"] <= area["height"] - TOOLBAR:
+            return True
+        set_screen(browser, GRAPH_SCALE, int(area["y"] + 2 * TOOLBAR + area["width"] * shape))
+        # At the canvas itself: wherever the pointer were, a node or a group could lie, and would be zoomed in on.
+        browser.execute_script("arguments[0].dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))", canvas)
+        return False
+
+    until("the graph fits its canvas", fitted, PAGE_SECONDS, pause=1.0)
+
+
+def is_label_of(label: str, name: str) -> bool:
+    """Whether a node's label is this name, which Dagster shortens in its middle when it is long."""
+    head, dots, tail = label.partition("…")
+    return label == name if not dots else name.startswith(head) and name.endswith(tail)
+
+
+def is_inside(inner: Sequence[float], outer: Sequence[float]) -> bool:
+    """Whether a box (left, top, right, bottom) lies within another."""
+    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+
+
+def shows_plots(browser: WebDriver, names: tuple[str, ...]) -> None:
+    """These pictures and no others are drawn, in this order, and large enough to be read."""
+
+    def drawn() -> dict[str, int]:
+        images = browser.find_elements(By.TAG_NAME, "img")
+        sizes = {str(image.get_attribute("alt")): int(str(image.get_property("naturalWidth") or 0)) for image in images}
+        return sizes if len(sizes) == len(names) and all(sizes.values()) else {}
+
+    sizes = until("the plots are drawn", drawn, PAGE_SECONDS)
+    assert tuple(sizes) == names and min(sizes.values()) > 400
+
+
+def test_the_graph_shows_every_asset(browser: WebDriver, stack: LiveStack, built: Finished, pictures: Path) -> None:
+    """Each stands with its name in the box of its group, and nothing lies outside the picture."""
+    group_of = {spec.key.path[-1]: spec.group_name or "" for spec in build_defs().resolve_all_asset_specs()}
+    assert set(ASSETS) < set(group_of)
+    open_graph(browser, stack, sorted(set(group_of.values())))
     save(browser, pictures / "asset-graph.png")
+
+    drawn = browser.execute_script(DRAWN, browser.find_element(By.CSS_SELECTOR, CANVAS), TOOLBAR)
+    boxes = {title: box for title, box in drawn["groups"] if is_inside(box, drawn["visible"])}
+    assert set(boxes) == set(group_of.values())
+    for name, group in group_of.items():
+        labels = [box for label, box in drawn["labels"] if is_label_of(label, name)]
+        assert [box for box in labels if is_inside(box, boxes[group])], f"{name} in {group}: {drawn}"
+    assert len(drawn["labels"]) == len(group_of)
 
 
 def test_a_report_shows_its_plots(browser: WebDriver, stack: LiveStack, reported: str, pictures: Path) -> None:
@@ -175,13 +249,7 @@ def test_a_report_shows_its_plots(browser: WebDriver, stack: LiveStack, reported
         shown(browser, f"//td//*[text()='{text}'] | //td[text()='{text}']")
     shown(browser, "//*[text()='[Show Markdown]']").click()
 
-    def drawn() -> dict[str, int]:
-        images = browser.find_elements(By.TAG_NAME, "img")
-        sizes = {image.get_attribute("alt") or "": int(image.get_property("naturalWidth") or 0) for image in images}
-        return sizes if len(sizes) == len(PLOTS) and all(sizes.values()) else {}
-
-    sizes = until("the plots are drawn", drawn, PAGE_SECONDS)
-    assert tuple(sizes) == PLOTS and min(sizes.values()) > 400
+    shows_plots(browser, PLOTS)
     save(browser, pictures / "test-report.png")
 
 
@@ -211,11 +279,5 @@ def test_an_evaluation_shows_what_a_crypto_is_worth(
     save(browser, pictures / "evaluation.png")
     shown(browser, "//*[text()='[Show Markdown]']").click()
 
-    def drawn() -> dict[str, int]:
-        images = browser.find_elements(By.TAG_NAME, "img")
-        sizes = {image.get_attribute("alt") or "": int(image.get_property("naturalWidth") or 0) for image in images}
-        return sizes if len(sizes) == len(EVALUATION_PLOTS) and all(sizes.values()) else {}
-
-    sizes = until("the plots are drawn", drawn, PAGE_SECONDS)
-    assert tuple(sizes) == EVALUATION_PLOTS and min(sizes.values()) > 400
+    shows_plots(browser, EVALUATION_PLOTS)
     save(browser, pictures / "evaluation-plots.png")
