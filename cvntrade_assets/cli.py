@@ -383,7 +383,9 @@ def registry_show(crypto: Annotated[str, typer.Option("--crypto", "-c", help="A 
 
 
 Severe = Annotated[str, typer.Option("--severity", help="P0, P1, P2 or P3.")]
-Linked = Annotated[list[int] | None, typer.Option("--alert", help="Number of an alert; repeat for several.")]
+Linked = Annotated[
+    list[str] | None, typer.Option("--alert", metavar="KEY|ID", help="Key or number of an alert; repeat for several.")
+]
 Began = Annotated[str | None, typer.Option("--began", help="When it began, UTC, e.g. 2025-09-01T12:25, or `now`.")]
 Detected = Annotated[str | None, typer.Option("--detected", help="When it was first noticed.")]
 IncidentId = Annotated[int, typer.Argument(metavar="ID", help="Its number.")]

@@ -37,7 +37,7 @@ class NewIncident:
         symptom: What was seen.
         began: When it began, UTC; None: when the first of its alerts says that it did, else now.
         detected: When it was first noticed, UTC; None: when the first of its alerts was raised.
-        alerts: Numbers of the alerts that it is about.
+        alerts: Numbers or keys of the alerts that it is about.
     """
 
     title: str
@@ -46,7 +46,7 @@ class NewIncident:
     symptom: str
     began: pd.Timestamp | None = None
     detected: pd.Timestamp | None = None
-    alerts: tuple[int, ...] = ()
+    alerts: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Changes:
         lessons: To be added.
         follow_ups: To be added.
         done: Numbers of follow-ups that are done, from 1.
-        alerts: Numbers of alerts to be linked.
+        alerts: Numbers or keys of alerts to be linked.
     """
 
     severity: Severity | None = None
@@ -69,7 +69,7 @@ class Changes:
     lessons: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()
     done: tuple[int, ...] = ()
-    alerts: tuple[int, ...] = ()
+    alerts: tuple[int | str, ...] = ()
 
 
 def open_incident(warehouse: Warehouse, new: NewIncident, by: str, now: pd.Timestamp) -> Incident:
@@ -95,7 +95,7 @@ def open_incident(warehouse: Warehouse, new: NewIncident, by: str, now: pd.Times
         statement = sa.insert(INCIDENTS).values(**process_mask().value(row)).returning(INCIDENTS.c.id)
         number = connection.scalar(statement)
         assert number is not None
-        _link(connection, number, new.alerts)
+        _link(connection, number, alerts)
         return _read(connection, number)
 
 
@@ -163,8 +163,8 @@ def _lock_open(connection: sa.Connection, number: int) -> Incident:
 
 def _change(connection: sa.Connection, found: Incident, changes: Changes, now: pd.Timestamp) -> Incident:
     _require_texts(changes.texts)
-    linked = (*found.alerts, *_alerts(connection, changes.alerts))
-    moments = with_alerts(replace(found.moments, **changes.moments), linked)
+    linked = _alerts(connection, changes.alerts)
+    moments = with_alerts(replace(found.moments, **changes.moments), (*found.alerts, *linked))
     moments.refuse_future(now)
     follow_ups = _follow_ups(found, changes)
     values: dict[str, Any] = {
@@ -176,7 +176,7 @@ def _change(connection: sa.Connection, found: Incident, changes: Changes, now: p
     }
     statement = sa.update(INCIDENTS).where(INCIDENTS.c.id == found.id)
     connection.execute(statement.values(**process_mask().value(values)))
-    _link(connection, found.id, changes.alerts)
+    _link(connection, found.id, linked)
     return _read(connection, found.id)
 
 
@@ -205,21 +205,30 @@ def _moment_columns(moments: Moments) -> dict[str, Any]:
     return {f"{name}_at": None if moment is None else moment.to_pydatetime() for name, moment in found.items()}
 
 
-def _link(connection: sa.Connection, number: int, alerts: Sequence[int]) -> None:
+def _link(connection: sa.Connection, number: int, alerts: Sequence[LinkedAlert]) -> None:
     if alerts:
-        rows = [{"incident_id": number, "alert_id": alert} for alert in alerts]
+        rows = [{"incident_id": number, "alert_id": alert.id} for alert in alerts]
         connection.execute(insert(INCIDENT_ALERTS).on_conflict_do_nothing(), rows)
 
 
-def _alerts(connection: sa.Connection, numbers: Collection[int]) -> list[LinkedAlert]:
-    rows = connection.execute(sa.select(ALERTS).where(ALERTS.c.id.in_(list(numbers))).order_by(ALERTS.c.id)).all()
-    missing = sorted(set(numbers) - {row.id for row in rows})
-    if missing:
+def _alerts(connection: sa.Connection, names: Collection[int | str]) -> list[LinkedAlert]:
+    found = {name: _alert(connection, str(name)) for name in dict.fromkeys(names)}
+    if missing := [str(name) for name, alert in found.items() if alert is None]:
         raise IncidentError(
-            f"there is no alert {', '.join(map(str, missing))}; `cvntrade alerts` names those that are open. "
-            "Nothing was written."
+            f"there is no alert {', '.join(missing)}; `cvntrade alerts` names those that are open. Nothing was written."
         )
-    return [_linked(row) for row in rows]
+    by_number = {alert.id: alert for alert in found.values() if alert is not None}
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def _alert(connection: sa.Connection, name: str) -> LinkedAlert | None:
+    """The alert of a number; of a key the one that is open, or else the last that was."""
+    chosen = ALERTS.c.key == name
+    if name.isdecimal() and len(name) < 19:
+        chosen |= ALERTS.c.id == int(name)
+    # Of one key at most one is open, and none was opened after it.
+    row = connection.execute(sa.select(ALERTS).where(chosen).order_by(ALERTS.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else _linked(row)
 
 
 def _linked(row: "sa.Row[Any]") -> LinkedAlert:
@@ -228,7 +237,8 @@ def _linked(row: "sa.Row[Any]") -> LinkedAlert:
         key=row.key,
         severity=Severity(row.severity),
         what=row.what,
-        since=_utc(row.since),
+        # It may have held for longer than it has been as bad as it is.
+        since=min(_utc(row.since), _utc(row.opened_at)),
         opened_at=_utc(row.opened_at),
         acknowledged_at=_maybe_utc(row.acknowledged_at),
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from cvntrade_assets.market.shown import shown_market
-from cvntrade_assets.operations.global_state import Reason, State, told
+from cvntrade_assets.operations.global_state import State, told
 from cvntrade_assets.operations.signals import SIGNALS, Level, Observation, Scope
 from resources.signal_store import StoredState, in_json
 
@@ -140,7 +141,7 @@ def state_page(observations: Iterable[Observation], state: StoredState | None) -
         "since": state.since.isoformat(),
         "market": shown_market(state.market),
         "as_of": state.as_of.isoformat(),
-        "reasons": dg.MetadataValue.md(_reasons(state.reasons)),
+        "reasons": dg.MetadataValue.md(_reasons(state)),
         **values,
         "signals": table,
     }
@@ -160,12 +161,20 @@ def _table(observations: Sequence[Observation]) -> str:
         )
         for each in sorted(observations, key=lambda each: _WORST_FIRST.index(each.level))
     ]
-    return _markdown(("signal", "value", "level", "why"), rows) if rows else "Nothing was observed."
+    if not rows:
+        return "Nothing was observed."
+    return _as_of(max(each.observed_at for each in observations), _markdown(("signal", "value", "level", "why"), rows))
 
 
-def _reasons(reasons: Sequence[Reason]) -> str:
-    rows = [(str(each.state), each.signal, each.subject, each.text) for each in reasons]
-    return _markdown(("state", "signal", "subject", "why"), rows) if rows else "Nothing is wrong."
+def _reasons(state: StoredState) -> str:
+    rows = [(str(each.state), each.signal, each.subject, each.text) for each in state.reasons]
+    table = _markdown(("state", "signal", "subject", "why"), rows) if rows else "Nothing is wrong."
+    return _as_of(state.computed_at, table)
+
+
+def _as_of(moment: pd.Timestamp, text: str) -> str:
+    """With the moment that it is true of: a page stays as it is until something changes."""
+    return f"As of {moment:%Y-%m-%d %H:%M} UTC:\n\n{text}"
 
 
 def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,12 +1,13 @@
 """What the UI is told of signals: events without a run on the assets golden_signals and global_state.
 
-A subject is shown whole once a day: a materialization, with the numbers over time, and a verdict of every check. In
-between only checks whose level changed are judged anew. A verdict names the materialization that it judges: otherwise
-Dagster would count it as one of an older version, and show nothing.
+A subject is always shown whole, when the level of any of its checks changed and once a day: a materialization, with the
+numbers over time and a table, and a verdict of every check, so that no page shows a table that is older than a check. A
+verdict names the materialization that it judges: otherwise Dagster would count it as one of an older version, and show
+nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import dagster as dg
@@ -18,6 +19,7 @@ from resources.signal_store import StoredState
 from resources.signal_verdicts import (
     GLOBAL_STATE,
     GOLDEN_SIGNALS,
+    STATE_CHECK,
     SignalVerdict,
     crypto_page,
     crypto_verdicts,
@@ -26,8 +28,8 @@ from resources.signal_verdicts import (
 )
 
 Shown: TypeAlias = dict[str, tuple[str, int, int]]
-"""What the UI shows, by subject: a letter for every check's level, when it was last shown whole (seconds since the
-epoch), and the materialization of that."""
+"""What the UI shows, by subject: a letter for how every check stands, when it was last shown (seconds since the epoch),
+and the materialization of that."""
 
 AT_ONCE = 200
 """Events a tick: some seconds of work for the daemon. What does not fit comes next, the worst first."""
@@ -45,29 +47,30 @@ class Change:
     Attributes:
         subject: The crypto; empty for the platform.
         verdicts: Of all its checks.
-        new: Those to be shown; all of them when it is shown whole.
-        is_whole: Whether a materialization comes with them.
+        changed: Those whose level did; all of them when it is new, or due again.
+        is_due: Whether it is new, or due again.
     """
 
     subject: str
     verdicts: Sequence[SignalVerdict]
-    new: Sequence[SignalVerdict]
-    is_whole: bool
+    changed: Sequence[SignalVerdict]
+    is_due: bool
 
     @property
     def letters(self) -> str:
-        """The levels of all its checks."""
-        return "".join(_LETTERS[verdict.level] for verdict in self.verdicts)
+        """How all its checks stand."""
+        return "".join(_letter(verdict) for verdict in self.verdicts)
 
     @property
     def events(self) -> int:
-        """How many events it makes."""
-        return len(self.new) + self.is_whole
+        """How many events it makes, the materialization included."""
+        return len(self.verdicts) + 1
 
     @property
     def urgency(self) -> tuple[bool, bool, int]:
         """Sorts what goes first: the platform, then what changed, then what is due again; of each the worst."""
-        return self.subject != PLATFORM, self.is_whole, min(_URGENCY.index(_LETTERS[each.level]) for each in self.new)
+        worst = min(_URGENCY.index(_LETTERS[each.level]) for each in self.changed)
+        return self.subject != PLATFORM, self.is_due, worst
 
 
 def show(
@@ -94,19 +97,13 @@ def show(
     kept = {subject: entry for subject, entry in shown.items() if subject in verdicts and subject not in by_others}
     changes = sorted(_changes(verdicts, kept, moment), key=lambda change: change.urgency)
     chosen = list(_at_once(changes))
-    whole = [change.subject for change in chosen if change.is_whole]
-    for subject in whole:
-        instance.report_runless_asset_event(_materialization(subject, of_subject[subject], state))
-    targets = _materialized(instance, among=whole) if whole else {}
-    entries = {
-        change.subject: (
-            (change.letters, moment, targets[change.subject])
-            if change.is_whole
-            else (change.letters, *kept[change.subject][1:])
-        )
-        for change in chosen
-    }
-    events = [_evaluation(change.subject, each, entries[change.subject]) for change in chosen for each in change.new]
+    for change in chosen:
+        instance.report_runless_asset_event(_materialization(change.subject, of_subject[change.subject], state))
+    targets = _materialized(instance, among=[change.subject for change in chosen]) if chosen else {}
+    entries = {change.subject: (change.letters, moment, targets[change.subject]) for change in chosen}
+    events = [
+        _evaluation(change.subject, each, entries[change.subject]) for change in chosen for each in change.verdicts
+    ]
     return {**kept, **entries}, events
 
 
@@ -128,14 +125,18 @@ def _by_subject(instance: dg.DagsterInstance, observations: Iterable[Observation
 
 def _changes(verdicts: Mapping[str, Sequence[SignalVerdict]], shown: Shown, moment: int) -> Iterator[Change]:
     for subject, all_of_it in verdicts.items():
-        whole = Change(subject, all_of_it, all_of_it, is_whole=True)
         letters, at, _ = shown.get(subject, ("", 0, 0))
         if len(letters) != len(all_of_it) or abs(moment - at) >= _DAY_SECONDS:
-            yield whole
+            yield Change(subject, all_of_it, all_of_it, is_due=True)
             continue
         before = zip(all_of_it, letters, strict=True)
-        if new := [verdict for verdict, letter in before if letter != _LETTERS[verdict.level]]:
-            yield replace(whole, new=new, is_whole=False)
+        if changed := [verdict for verdict, letter in before if letter != _letter(verdict)]:
+            yield Change(subject, all_of_it, changed, is_due=False)
+
+
+def _letter(verdict: SignalVerdict) -> str:
+    """How a check stands; ORANGE and RED are both critical, and not the same."""
+    return str(verdict.metadata["state"])[0] if verdict.check == STATE_CHECK else _LETTERS[verdict.level]
 
 
 def _at_once(changes: Iterable[Change]) -> Iterator[Change]:

@@ -28,7 +28,7 @@ def open_incident(
     symptom: str,
     began: str | None,
     detected: str | None,
-    alerts: Sequence[int],
+    alerts: Sequence[str],
     console: Console,
 ) -> None:
     """Open an entry, and say its number.
