@@ -23,6 +23,9 @@ WAITING = ALERT_MESSAGES.c.sent_at.is_(None) & ALERT_MESSAGES.c.dropped_at.is_(N
 # What is decided in one transaction is told together.
 _TRANSACTION = sa.text("select pg_current_xact_id()::text")
 
+# Where the UI is, when the environment does not say it.
+_learned: dict[str, str] = {}
+
 
 def message_of(row: Mapping[str, Any]) -> Message:
     """A row of alert_messages, joined with its alert, as what it says."""
@@ -108,9 +111,14 @@ def drop(
     connection.execute(statement if chosen is None else statement.where(chosen))
 
 
+def learn_ui(url: str) -> None:
+    """Have links lead to this UI, in a process whose environment does not name it."""
+    _learned["ui"] = url
+
+
 def _page(link: str) -> str:
     """The whole address of a page, when it is known where the UI is."""
-    base = public_address(os.environ.get("CVN_UI_URL", "")).rstrip("/")
+    base = public_address(_learned.get("ui") or os.environ.get("CVN_UI_URL", "")).rstrip("/")
     return f"{base}{link}" if link else ""
 
 

@@ -14,6 +14,7 @@ from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.pipelines import run_pipeline
 from cvntrade_assets.commands.stack_market import StackMarket, set_market
+from cvntrade_assets.local.addresses import note_stop
 from cvntrade_assets.local.dagster_health import DaemonError, LocationError
 from cvntrade_assets.local.options import StackOptions, stack_options
 from cvntrade_assets.local.processes import ProcessEndedError, StopRequested, stop_on_signals
@@ -76,6 +77,8 @@ def up(request: UpRequest, console: Console) -> int:
         console.print("Stopped.")
     except _CANNOT_START as error:
         raise CommandError(str(error)) from error
+    # Nobody has to be woken: it ended because it was told to.
+    note_stop(options.home)
     return answer
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from cvntrade_assets.commands.connection import NotRunningError, connect
-from cvntrade_assets.local.addresses import has_held_stack, is_held
+from cvntrade_assets.local.addresses import has_held_stack, is_held, was_stopped
 from cvntrade_assets.local.options import home_folder
 from cvntrade_assets.operations.alert_texts import Message, message_key
 from cvntrade_assets.operations.alerting import Event, repeat_after
@@ -22,6 +22,7 @@ from cvntrade_assets.operations.taxonomy import Role, Severity
 from cvntrade_assets.settings import Settings, resolve
 from resources.alert_channels import channels
 from resources.alert_delivery import deliver_due, send_directly
+from resources.alert_outbox import learn_ui
 from resources.alert_settings import alert_settings
 from resources.alerts import due, reconcile
 from resources.secrets import learn_secrets, process_mask
@@ -51,7 +52,7 @@ _GONE: Final[Mapping[str, _Gone]] = {
     _POSTGRES: _Gone(
         "PostgreSQL does not answer, or refuses",
         "PostgreSQL",
-        "start it again; its log says why it ended",
+        "start it again, by `cvntrade up` where it is CVNTrade's own; its log says why it ended",
         "PostgreSQL answers again",
     ),
     _STACK: _Gone(
@@ -142,8 +143,7 @@ class Watchdog:
             self._tell_outage(Outage(now.isoformat()), now)
             return MISSING
         except NotRunningError as error:
-            self._miss_stack(error, now)
-            return MISSING
+            return self._miss_stack(error, now)
         self._was_there = True
         self._tell_end(now)
         for condition in found:
@@ -159,15 +159,19 @@ class Watchdog:
         limit = 60 * self.settings.number("CVN_WATCHDOG_MINUTES")
         return min(max(limit / _LOOKS_WITHIN_LIMIT, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
-    def _miss_stack(self, error: NotRunningError, now: pd.Timestamp) -> None:
+    def _miss_stack(self, error: NotRunningError, now: pd.Timestamp) -> int:
         home = self._memory.parent
         if is_held(home):
             self._say(f"a CVNTrade starts or stops on {home}: the next look tells which")
-            return
+            return MISSING
+        if was_stopped(home):
+            self._say(f"the CVNTrade on {home} was stopped on purpose: nothing is missing, and nothing is watched")
+            return FINE
         if not (has_held_stack(home) or self._was_there or self._outage):
             raise error
         self._say(str(error))
         self._tell_outage(Outage(now.isoformat(), gone=_STACK, place=str(home)), now)
+        return MISSING
 
     def _tell_outage(self, new: Outage, now: pd.Timestamp) -> None:
         """Send it, and again for as long as it lasts, past the outbox: what waits there is out of reach."""
@@ -234,6 +238,7 @@ def _reached() -> Iterator[Warehouse]:
     """The operations schema of the CVNTrade that is named, or that runs here now."""
     connection = connect()
     learn_secrets(connection.environment)
+    learn_ui(connection.ui_url)
     with closing(connection.warehouse()) as warehouse:
         yield warehouse
 

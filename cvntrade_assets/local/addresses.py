@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 STACK_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
+STOPPED_FILE = "stack.stopped"
 
 
 class AlreadyRunningError(ValueError):
@@ -118,6 +119,16 @@ def has_held_stack(home: Path) -> bool:
     return (home / LOCK_FILE).exists()
 
 
+def note_stop(home: Path) -> None:
+    """Say that the stack on `home` was stopped on purpose, for as long as none runs there."""
+    (home / STOPPED_FILE).touch()
+
+
+def was_stopped(home: Path) -> bool:
+    """Whether the last stack on `home` was stopped on purpose, rather than ended by a fault or killed."""
+    return (home / STOPPED_FILE).exists()
+
+
 def is_held(home: Path) -> bool:
     """Whether a stack starts, runs or stops on `home` now."""
     try:
@@ -143,7 +154,8 @@ def only_stack_on(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunningError(_who_runs(home)) from None
-        (home / STACK_FILE).unlink(missing_ok=True)
+        for left in (STACK_FILE, STOPPED_FILE):
+            (home / left).unlink(missing_ok=True)
         try:
             yield
         finally:

@@ -147,17 +147,32 @@ def told(reasons: Sequence[Reason], at_most: int = 5, *, of: State | None = None
         at_most: So many are told.
         of: The state that is named already, and not said again with each of its reasons.
     """
-    groups: dict[tuple[State, str], list[Reason]] = {}
-    for reason in reasons:
-        groups.setdefault((reason.state, reason.signal), []).append(reason)
-    lines = [f"{'' if state is of else f'{state}: '}{_told(group)}" for (state, _), group in groups.items()]
+    groups = told_together(reasons)
+    lines = [f"{'' if group[0].state is of else f'{group[0].state}: '}{_told(group)}" for group in groups]
     hidden = len(lines) - at_most
     return "; ".join(lines if hidden <= 0 else [*lines[:at_most], f"and {hidden} more"]) or "nothing is wrong"
+
+
+def told_together(reasons: Iterable[Reason]) -> list[list[Reason]]:
+    """What is told together: a signal of several cryptos or jobs, and what one cause leaves unknown of the platform."""
+    groups: dict[tuple[State, str], list[Reason]] = {}
+    for reason in reasons:
+        groups.setdefault((reason.state, _unknown_because(reason) or reason.signal), []).append(reason)
+    return list(groups.values())
+
+
+def _unknown_because(reason: Reason) -> str:
+    """Why a signal of the platform is unknown; empty when it is not."""
+    head, _, cause = reason.text.partition(f"{reason.signal} is {Level.UNKNOWN}: ")
+    return "" if head or reason.subject else cause
 
 
 def _told(group: Sequence[Reason]) -> str:
     if len(group) == 1:
         return group[0].text
+    *first, last = dict.fromkeys(reason.signal for reason in group)
+    if first:
+        return f"{', '.join(first)} and {last} are {Level.UNKNOWN}: {_unknown_because(group[0])}"
     named = ", ".join(dict.fromkeys(reason.subject for reason in group[:3]))
     more = f" and {len(group) - 3} more" if len(group) > 3 else ""
     return f"{group[0].signal} of {named}{more}; the first: {group[0].text}"

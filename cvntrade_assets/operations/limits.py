@@ -109,8 +109,15 @@ def unknown(
 
 
 def number(value: float) -> str:
-    """Up to six digits; what is nothing but rounding is 0."""
-    return f"{value if abs(value) > TOLERANCE else 0.0:.6g}"
+    """Up to three decimals, or two digits of what is smaller; what is nothing but rounding is 0."""
+    if abs(value) <= TOLERANCE:
+        return "0"
+    return f"{round(value, 3):.10g}" if abs(value) >= 0.0005 else f"{value:.2g}"
+
+
+def count(of: int, noun: str) -> str:
+    """How many, in words."""
+    return f"{of} {noun}{'' if of == 1 else 's'}"
 
 
 def percent(share: float) -> str:
@@ -124,5 +131,7 @@ def points(share: float) -> str:
 
 
 def days(value: float) -> str:
-    """A span of days."""
-    return f"{number(value)} days"
+    """A span of days; of less than one, in hours or minutes."""
+    if abs(value) >= 1 or abs(value) <= TOLERANCE:
+        return f"{number(value)} days"
+    return f"{number(24 * value)} hours" if abs(value) >= 1 / 24 else f"{number(1440 * value)} minutes"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from cvntrade_assets.market.shown import SIMULATED, shown_market
-from cvntrade_assets.operations.global_state import State, told
+from cvntrade_assets.operations.global_state import State, told, told_together
 from cvntrade_assets.operations.morning_alerts import alert_lines, next_lines
 from cvntrade_assets.operations.morning_facts import MorningFacts, RunSeen, Verdict
 from cvntrade_assets.operations.morning_page import (
@@ -82,8 +82,7 @@ def _headline(facts: MorningFacts, state: State | None) -> Iterator[Line]:
         if state is not None and seen is not None and seen.market != settings.text("CVN_MARKET"):
             yield Line(f"the state is that of the market {shown_market(seen.market)}, as it was last computed", 1)
     if state is not None and seen is not None:
-        groups = grouped(seen.reasons, lambda reason: (str(reason.state), reason.signal))
-        yield from (Line(told(group), 1) for group in groups)
+        yield from (Line(told(group), 1) for group in told_together(seen.reasons))
 
 
 def _state_line(facts: MorningFacts, state: State | None) -> Line:

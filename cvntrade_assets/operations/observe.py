@@ -44,12 +44,13 @@ def observe(facts: Facts, settings: Settings) -> tuple[Observation, ...]:
 
 
 def _of_platform(facts: Facts, settings: Settings) -> Iterator[Observation]:
-    now = facts.now
+    now, useful = facts.now, facts.last_useful_at
+    any_run = bool(facts.sessions) or "sessions" in facts.trouble
     looks: Mapping[str, Callable[[], Observation]] = {
         "infra_health": partial(of_platform.infra_health, facts.infra, now, settings),
         "pass_rate": partial(of_platform.pass_rate, facts.sessions, now, settings),
         "barren_days": partial(of_platform.barren_days, facts.sessions, now, settings),
-        "useful_run_age": partial(of_platform.useful_run_age, facts.last_useful_at, now, settings),
+        "useful_run_age": partial(of_platform.useful_run_age, useful, now, settings, any_run=any_run),
         "challenger_count": partial(of_platform.challenger_count, facts.pending_challengers, now, settings),
     }
     return _looked(looks, PLATFORM, facts)

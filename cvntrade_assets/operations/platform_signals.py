@@ -1,15 +1,20 @@
 """The signals of the platform and of its jobs: one function each, from facts to an observation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from cvntrade_assets.operations.facts import InfraFacts, JobFacts, SessionFacts
-from cvntrade_assets.operations.limits import Limit, Measure, Side, days, number, percent, unknown
+from cvntrade_assets.operations.limits import Limit, Measure, Side, count, days, number, percent, unknown
 from cvntrade_assets.operations.signals import PLATFORM, Level, Observation, Scalar
 from cvntrade_assets.settings import Settings
+
+NO_COMPLETE_RUN: Mapping[str, Scalar] = {"complete_runs": 0}
+"""The inputs of what is unknown because nothing has run yet, which is nobody's fault and only a run mends."""
+
+_NOTHING_RAN = "no complete run is on record"
 
 P95 = 0.95
 """Which quantile of a job's history its newest runs are held against."""
@@ -146,8 +151,8 @@ def pipeline_latency(job: JobFacts, now: pd.Timestamp, settings: Settings) -> Ob
         return unknown(_LATENCY.signal, job.job, why, now, inputs)
     over = took / usual - 1
     what = (
-        f"the last {len(recent)} successful runs of {job.job} took {took:.1f} s (median), and 95 of 100 of the "
-        f"{len(earlier)} before them at most {usual:.1f} s, which is {percent(over)} over that"
+        f"the last {count(len(recent), 'successful run')} of {job.job} took {took:.1f} s (median), and 95 of 100 of "
+        f"the {len(earlier)} before them at most {usual:.1f} s, which is {percent(over)} over that"
     )
     return _LATENCY.observe(job.job, over, what, settings, now, inputs | {"median_seconds": took, "p95_seconds": usual})
 
@@ -155,10 +160,10 @@ def pipeline_latency(job: JobFacts, now: pd.Timestamp, settings: Settings) -> Ob
 def pass_rate(sessions: Sequence[SessionFacts], now: pd.Timestamp, settings: Settings) -> Observation:
     """How many of the newest complete runs in a row ended without a candidate that passed its gates."""
     if not sessions:
-        return unknown(_PASS_RATE.signal, PLATFORM, "no complete run is on record", now)
+        return unknown(_PASS_RATE.signal, PLATFORM, _NOTHING_RAN, now, NO_COMPLETE_RUN)
     row, newest = _barren_row(sessions), _newest_first(sessions)[0]
     passed = f"{newest.passed} of {newest.screened} screened points passed in the newest complete run"
-    what = f"{len(row)} complete runs in a row without a passing candidate; {passed}"
+    what = f"{count(len(row), 'complete run')} in a row without a passing candidate; {passed}"
     inputs: dict[str, Scalar] = {
         "session": newest.session,
         "screened": newest.screened,
@@ -171,18 +176,30 @@ def pass_rate(sessions: Sequence[SessionFacts], now: pd.Timestamp, settings: Set
 def barren_days(sessions: Sequence[SessionFacts], now: pd.Timestamp, settings: Settings) -> Observation:
     """For how long complete runs have brought no useful candidate: since the first of them, in days."""
     if not sessions:
-        return unknown(_BARREN.signal, PLATFORM, "no complete run is on record", now)
+        return unknown(_BARREN.signal, PLATFORM, _NOTHING_RAN, now, NO_COMPLETE_RUN)
     row = _barren_row(sessions)
     if not row:
         return _BARREN.observe(PLATFORM, 0.0, "the newest complete run brought a candidate", settings, now)
     age = _days_since(row[-1].ended_at, now)
-    what = f"{len(row)} complete runs since {row[-1].ended_at:%Y-%m-%d %H:%M} UTC brought no candidate, {days(age)}"
+    since = f"since {row[-1].ended_at:%Y-%m-%d %H:%M} UTC"
+    what = f"{count(len(row), 'complete run')} {since} brought no candidate, {days(age)}"
     return _BARREN.observe(PLATFORM, age, what, settings, now, {"runs": len(row), "first": row[-1].session})
 
 
-def useful_run_age(last_useful_at: pd.Timestamp | None, now: pd.Timestamp, settings: Settings) -> Observation:
-    """How long ago a leading candidate last passed every gate."""
+def useful_run_age(
+    last_useful_at: pd.Timestamp | None, now: pd.Timestamp, settings: Settings, *, any_run: bool = True
+) -> Observation:
+    """How long ago a leading candidate last passed every gate.
+
+    Args:
+        last_useful_at: When; None for never.
+        now: The wall clock, UTC.
+        settings: With the limit.
+        any_run: Whether a complete run is on record at all, or nobody can tell.
+    """
     if last_useful_at is None or pd.isna(last_useful_at):
+        if not any_run:
+            return unknown(_USEFUL.signal, PLATFORM, _NOTHING_RAN, now, NO_COMPLETE_RUN)
         return unknown(_USEFUL.signal, PLATFORM, "no run is on record whose leading candidate passed every gate", now)
     age = _days_since(last_useful_at, now)
     what = f"a leading candidate last passed every gate {days(age)} ago, {last_useful_at:%Y-%m-%d %H:%M} UTC"
@@ -193,7 +210,8 @@ def challenger_count(pending: int | None, now: pd.Timestamp, settings: Settings)
     """How many registered challengers wait for a promotion."""
     if pending is None:
         return unknown(_CHALLENGERS.signal, PLATFORM, "the registry was not read", now)
-    return _CHALLENGERS.observe(PLATFORM, float(pending), f"{pending} challengers wait for a promotion", settings, now)
+    what = f"{count(pending, 'challenger')} wait{'s' if pending == 1 else ''} for a promotion"
+    return _CHALLENGERS.observe(PLATFORM, float(pending), what, settings, now)
 
 
 def _newest_first(sessions: Sequence[SessionFacts]) -> list[SessionFacts]:

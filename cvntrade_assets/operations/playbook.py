@@ -165,10 +165,11 @@ def _job(job: str, record: _Traded, sets: Mapping[str, str]) -> str:
 
 
 _SATURATED = Move(
-    "cvntrade doctor",
-    "find what holds the memory, the volume or the processors: raise a memory limit in the chart's values when kills "
-    "recur, clear old artifacts when the volume is over 85 %, run fewer at a time (CVN_MAX_CONCURRENT_RUNS) when the "
-    "processors are over 90 %",
+    "cvntrade status",
+    "see which runs are at it, and end what is in the way with `cvntrade stop RUN_ID`; on the machine itself `top` "
+    "shows what holds memory and processors, and `df -h` what is full. Raise a memory limit in the chart's values when "
+    "kills recur, clear old artifacts when the volume is over 85 %, run fewer at a time (CVN_MAX_CONCURRENT_RUNS) when "
+    "the processors are over 90 %",
     "no OOM kill in 24 hours, and the volume under 70 %",
     "to the platform owner, at once",
 )

@@ -9,6 +9,7 @@ import pandas as pd
 from cvntrade_assets.operations.condition import Condition
 from cvntrade_assets.operations.crypto_signals import NEXT_COMMAND, PLAYBOOKS
 from cvntrade_assets.operations.global_state import Reason, State, headline, told
+from cvntrade_assets.operations.platform_signals import NO_COMPLETE_RUN
 from cvntrade_assets.operations.playbook import usual_move, wider_grid
 from cvntrade_assets.operations.signals import SIGNALS, Level, Observation, Scope
 from cvntrade_assets.operations.taxonomy import TAXONOMY, Code, Role, Severity
@@ -67,7 +68,7 @@ STATE_STANCES: Mapping[State, tuple[Severity, Role]] = {
 """How bad each state is, and who answers for it; GREEN is nobody's."""
 
 _STATE_STEPS: Mapping[State, str] = {
-    State.RED: "`cvntrade doctor`: find what is down, full or killed; then `cvntrade status` for every reason",
+    State.RED: "`cvntrade status`: what is down, full or killed, every reason, and what to do about each",
     State.ORANGE: "`cvntrade status`: every reason, and the command that resumes what failed",
     State.YELLOW: "`cvntrade status`: every reason; watch it more closely than usual",
 }
@@ -83,7 +84,8 @@ def condition_of(observation: Observation, since: pd.Timestamp, *, settings: Set
     """
     stance = STANCES[observation.signal]
     severity = stance.of(observation.level)
-    if severity is None:
+    # Where nothing has run yet, what a run would tell is no alarm: the state is not GREEN, and says why.
+    if severity is None or (observation.level is Level.UNKNOWN and observation.inputs == NO_COMPLETE_RUN):
         return None
     signal, subject = observation.signal, observation.subject
     of = f" of {subject}" if subject else ""
@@ -147,9 +149,12 @@ def _step(job: str, crypto: str, why: str) -> str:
 
 def _platform(observation: Observation, settings: Settings) -> str:
     if observation.level is Level.UNKNOWN:
-        return "`cvntrade doctor`: does what tells of memory, processors and volumes answer (CVN_PROMETHEUS_URL)?"
+        return "`cvntrade status`: does what tells of memory, processors and volumes answer (CVN_PROMETHEUS_URL)?"
     if observation.inputs.get("down"):
-        return "`cvntrade doctor`: find why it is down, and start it again"
+        return (
+            "`cvntrade watchdog --once`: see whether it still is down; its log says why it ended, and on one machine "
+            "`cvntrade up` starts it again"
+        )
     move = usual_move(Code.INFRA_SATURATED, "", settings)
     return f"`{move.command}`: {move.because}"
 

@@ -46,6 +46,7 @@ def test_from_opening_to_closing(cvntrade: Cvntrade, opened: str) -> None:
         (("--fixed", "yesterday"), "--fixed 'yesterday': expected a UTC date or time"),
         (("--fixed", "2001-01-01"), "fixed 2001-01-01 00:00 UTC lies before began"),
         (("--alert", "99999"), "there is no alert 99999"),
+        (("--alert", "signal/none"), "there is no alert signal/none; `cvntrade alerts` names those that are open"),
     ],
 )
 def test_what_cannot_be_is_one_message(cvntrade: Cvntrade, opened: str, arguments: tuple[str, ...], why: str) -> None:

@@ -15,7 +15,7 @@ from scripted_webserver import Cvntrade, Webserver
 from cvntrade_assets.commands import watchdog as command
 from cvntrade_assets.commands.connection import NotRunningError
 from cvntrade_assets.commands.watchdog import FINE, MEMORY_FILE, MISSING, Watchdog
-from cvntrade_assets.local.addresses import Addresses, Database, only_stack_on
+from cvntrade_assets.local.addresses import Addresses, Database, note_stop, only_stack_on
 from cvntrade_assets.operations.condition import Condition
 from cvntrade_assets.operations.taxonomy import Role, Severity
 from resources.alerts import open_alerts
@@ -263,6 +263,20 @@ def test_a_stack_that_ended_is_told_directly_and_once_and_so_is_its_return(
             code, out, _ = cvntrade("watchdog", "--once")
             assert code == FINE
     assert [each.body[:13] for each in web.received] == ["P0 opened: no", "P0 recovered:"] and len(set(web.keys)) == 2
+
+
+def test_a_stack_that_was_stopped_on_purpose_is_not_missed_until_another_one_ends(
+    home: Path, web: WebReceiver, cvntrade: Cvntrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVN_ALERT_SMS_URL", web.url("/sms"))
+    with only_stack_on(home):
+        pass
+    note_stop(home)
+    code, out, _ = cvntrade("watchdog", "--once")
+    assert code == FINE and "was stopped on purpose" in out and web.received == []
+    with only_stack_on(home):
+        pass
+    assert cvntrade("watchdog", "--once")[0] == MISSING and len(web.received) == 1
 
 
 def test_without_a_channel_it_says_which_to_set(home: Path, cvntrade: Cvntrade) -> None:

@@ -16,7 +16,7 @@ from cvntrade_assets.assets.golden_signals import golden_signals
 from cvntrade_assets.automation import golden_signals as watching
 from cvntrade_assets.automation import signal_events
 from cvntrade_assets.automation.golden_signals import Cursor, golden_signals_watch
-from cvntrade_assets.operations.global_state import State
+from cvntrade_assets.operations.global_state import RawState, State
 from cvntrade_assets.operations.signals import Level
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import resolve
@@ -111,6 +111,12 @@ class Stack:
     def materializations(self, asset):
         return len(self.instance.fetch_materializations(dg.AssetKey(asset), limit=100).records)
 
+    def page(self, asset, crypto=None):
+        """What the newest materialization shows."""
+        of = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[crypto] if crypto else None)
+        [newest] = self.instance.fetch_materializations(of, limit=1).records
+        return {name: shown.value for name, shown in newest.asset_materialization.metadata.items()}
+
     def alerts(self):
         with self.warehouse.begin() as connection:
             return set(connection.scalars(sa.text("select key from alerts where resolved_at is null")))
@@ -147,7 +153,7 @@ def test_a_crypto_goes_red_within_a_tick_of_its_limit_and_not_before(stack):
     assert stack.verdict("candle_freshness", BTC).severity is dg.AssetCheckSeverity.WARN
     assert f"signal/candle_freshness/{BTC}" in stack.alerts()
     stack.candles(BTC, STALE + MINUTE)
-    assert stack.tick() == 1
+    assert stack.tick() == len(CRYPTO_SIGNALS)
     assert [stack.level("candle_freshness", crypto) for crypto in (BTC, ETH)] == [Level.CRITICAL, Level.WARNING]
     red, other = (stack.verdict("candle_freshness", crypto) for crypto in (BTC, ETH))
     assert not red.passed and red.severity is dg.AssetCheckSeverity.ERROR and "50" in red.description
@@ -241,7 +247,7 @@ def test_what_somebody_materialised_by_hand_is_judged_by_the_next_tick(stack):
     result = by_hand(stack, golden_signals, BTC)
     assert result.success and stack.shown("sortino") == (set(), {BTC, ETH})
     # The platform has seen a job run by now.
-    assert stack.tick() == len(CRYPTO_SIGNALS) + 1
+    assert stack.tick() == len(CRYPTO_SIGNALS) + 1 + len(PLATFORM_SIGNALS)
     assert stack.materializations("golden_signals") == 4
     assert stack.shown("sortino") == (set(), {BTC, ETH})
     assert stack.tick() == 0
@@ -267,6 +273,25 @@ def test_a_cursor_of_another_version_is_begun_anew(stack):
     stack.cursor = json.dumps({"version": 0, "anything": 1})
     assert stack.tick() > 0
     assert Cursor.read(stack.cursor).text() == stack.cursor
+
+
+def test_no_page_shows_a_table_that_is_older_than_its_checks(stack, monkeypatch):
+    stack.candles(BTC, HOUR)
+    stack.tick()
+    assert "| candle_freshness | 1" in stack.page("golden_signals", BTC)["signals"]
+    stack.candles(BTC, STALE + MINUTE)
+    stack.tick()
+    table = stack.page("golden_signals", BTC)["signals"]
+    seen = next(each.observed_at for each in read_now(stack.warehouse) if each.subject == BTC)
+    assert table.startswith(f"As of {seen:%Y-%m-%d %H:%M} UTC:\n\n| signal |") and "| candle_freshness | 50" in table
+    assert stack.materializations("golden_signals") == 3, "that of the other crypto is as it was"
+    # Both are critical, and not the same.
+    monkeypatch.setattr(watching, "held_state", lambda raw, *_: raw)
+    for state in (State.ORANGE, State.RED):
+        monkeypatch.setattr(watching, "judge_state", lambda *_, state=state, **__: RawState(state, ()))
+        stack.tick()
+        page = stack.page("global_state")
+        assert page["state"] == state and page["reasons"].startswith("As of ")
 
 
 # By hand

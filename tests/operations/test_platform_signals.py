@@ -243,7 +243,28 @@ def test_a_useful_run_is_recent_for_seven_days(days, level):
 
 
 def test_no_useful_run_at_all_is_unknown():
-    assert useful_run_age(None, NOW, SETTINGS).level is UNKNOWN
+    found = useful_run_age(None, NOW, SETTINGS)
+    assert found.level is UNKNOWN and "passed every gate" in found.reason
+    found = useful_run_age(None, NOW, SETTINGS, any_run=False)
+    assert found.level is UNKNOWN and found.reason == pass_rate([], NOW, SETTINGS).reason
+    assert useful_run_age(ago(days=1), NOW, SETTINGS, any_run=False).level is OK
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (challenger_count(1, NOW, SETTINGS), "1 challenger waits for a promotion"),
+        (challenger_count(0, NOW, SETTINGS), "0 challengers wait for a promotion"),
+        (pass_rate([session(0, 0)], NOW, SETTINGS), "1 complete run in a row without"),
+        (pass_rate([session(0, 0), session(1, 0)], NOW, SETTINGS), "2 complete runs in a row without"),
+        (barren_days([session(1, 0)], NOW, SETTINGS), "1 complete run since "),
+        (useful_run_age(ago(minutes=3), NOW, SETTINGS), "passed every gate 3 minutes ago"),
+        (useful_run_age(ago(hours=5.25), NOW, SETTINGS), "passed every gate 5.25 hours ago"),
+        (useful_run_age(ago(days=7, minutes=1), NOW, SETTINGS), "passed every gate 7.001 days ago"),
+    ],
+)
+def test_reasons_read_well(found, said):
+    assert said in found.reason
 
 
 def test_what_was_recorded_while_facts_were_gathered_is_new():

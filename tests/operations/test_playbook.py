@@ -187,7 +187,7 @@ def test_sortino_refusals_look_at_how_trades_ended() -> None:
 
 def test_what_is_the_platform_s_is_not_mended_by_another_model() -> None:
     sick = Platform(success_rate=0.5, oom_kills=5, pvc_used=0.9, cpu_used=0.95)
-    assert finding("INFRA_SATURATED", platform=sick).next_command == "cvntrade doctor"
+    assert finding("INFRA_SATURATED", platform=sick).next_command == "cvntrade status"
     assert finding("PIPELINE_DEGRADED", platform=sick).next_command == "cvntrade status"
 
 
@@ -265,7 +265,7 @@ def commands(found: Diagnosis) -> Iterator[str]:
 def assert_can_be_typed(command: str, some: AnyRecord) -> None:
     given_ = parse(command)
     assert not is_refused(command), command
-    if command not in ("cvntrade status", "cvntrade doctor"):
+    if command not in ("cvntrade status", "cvntrade stop RUN_ID"):
         assert given_["crypto"] == [some.crypto], command
     usable = [pte for pte in resolved(given_.get("pairs") or []).grid if pte.take_profit >= pte.stop_loss]
     assert usable, command

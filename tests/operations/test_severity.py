@@ -7,14 +7,30 @@ import pytest
 from correlation_records import record, records
 from hypothesis import given
 from hypothesis import settings as tried
-from observed_facts import BTC, NOW, ago, crypto, evaluation, given_settings, infra, job, observed, session
+from observed_facts import (
+    BTC,
+    NOW,
+    UNIVERSE,
+    ago,
+    crypto,
+    evaluation,
+    facts,
+    given_settings,
+    infra,
+    job,
+    observed,
+    session,
+)
 from typed_commands import is_refused, parse, resolved, typed_in
 
 from cvntrade_assets.operations import crypto_signals
 from cvntrade_assets.operations.condition import Condition
 from cvntrade_assets.operations.crypto_signals import PLAYBOOKS
 from cvntrade_assets.operations.diagnosis import diagnose
-from cvntrade_assets.operations.global_state import Reason, State
+from cvntrade_assets.operations.facts import Facts
+from cvntrade_assets.operations.global_state import Reason, State, judge_state
+from cvntrade_assets.operations.global_state import told as reasons_told
+from cvntrade_assets.operations.observe import observe
 from cvntrade_assets.operations.platform_signals import infra_health, pass_rate, pipeline_success_rate
 from cvntrade_assets.operations.severity import (
     ESCALATES_TO,
@@ -74,6 +90,24 @@ def test_how_bad_and_whose_each_level_is(signal):
         else:
             assert found is not None
             assert (found.severity, found.owner) == (severity, owner)
+
+
+def test_where_nothing_has_run_yet_what_a_run_would_tell_is_no_alarm():
+    new = replace(facts(), sessions=(), last_useful_at=None)
+    alike = {"pass_rate", "barren_days", "useful_run_age"}
+
+    def alarms(some: Facts) -> set[str]:
+        return {each.signal for each in observe(some, SETTINGS) if told(each) is not None} & alike
+
+    assert alarms(new) == set()
+    # What cannot be read is another matter, and so is what never brought anything.
+    assert alarms(replace(new, trouble={"sessions": "no answer"})) == alike
+    assert alarms(replace(new, trouble={"useful": "no answer"})) == {"useful_run_age"}
+    assert alarms(replace(new, sessions=(session(0, 1),))) == {"useful_run_age"}
+    found = judge_state(observe(new, SETTINGS), cryptos=UNIVERSE, now=NOW, settings=SETTINGS)
+    assert found.state is State.YELLOW
+    said = "pass_rate, barren_days and useful_run_age are unknown: no complete run is on record"
+    assert reasons_told(found.reasons, of=State.YELLOW) == said
 
 
 def test_a_condition_says_what_where_since_when_and_what_to_do():
@@ -287,7 +321,7 @@ USUAL = f"cvntrade discovery --crypto {BTC} --set"
         ("model_freshness", f"cvntrade retrain --crypto {BTC}"),
         ("candle_freshness", f"cvntrade backfill --crypto {BTC} --select candles --wait"),
         ("drift", f"cvntrade backfill --crypto {BTC}"),
-        ("infra_health", "cvntrade doctor"),
+        ("infra_health", "cvntrade status"),
         ("pipeline_success_rate", "cvntrade status"),
         ("challenger_count", "cvntrade registry list"),
     ],
@@ -320,9 +354,9 @@ def test_what_the_run_had_set_is_set_again():
 
 def test_infra_steps_say_what_to_look_at():
     down = next_step(infra_health(infra(down=("SensorDaemon",)), NOW, SETTINGS), SETTINGS)
-    assert "start it again" in down
+    assert "starts it again" in down
     full = next_step(infra_health(infra(volume_used=0.9), NOW, SETTINGS), SETTINGS)
-    assert "clear old artifacts" in full
+    assert all(word in full for word in ("clear old artifacts", "`cvntrade stop RUN_ID`", "`df -h`", "`top`"))
     dark = next_step(infra_health(None, NOW, SETTINGS), SETTINGS)
     assert "CVN_PROMETHEUS_URL" in dark
 

@@ -69,6 +69,35 @@ def test_alerts_fill_in_when_it_began_was_detected_and_acknowledged(warehouse: W
     assert [alert.id for alert in opened.alerts] == [first, second]
 
 
+def test_an_alert_is_named_by_key_or_number(warehouse: Warehouse) -> None:
+    number, other = an_alert(warehouse, "signal/named", ago(30)), an_alert(warehouse, "signal/other", ago(25))
+    opened = open_incident(warehouse, replace(NEW, alerts=("signal/named", str(number), number)), "ann", NOW)
+    assert [alert.id for alert in opened.alerts] == [number] and opened.moments.began == ago(31)
+    updated = update_incident(warehouse, opened.id, Changes(alerts=("signal/other",)), NOW)
+    assert [alert.id for alert in updated.alerts] == [number, other]
+    with pytest.raises(IncidentError, match="there is no alert signal/none, 99999;"):
+        open_incident(warehouse, replace(NEW, alerts=("signal/none", "99999", "signal/other")), "ann", NOW)
+
+
+def test_of_a_key_that_was_there_before_the_newest_alert_counts(warehouse: Warehouse) -> None:
+    first = an_alert(warehouse, "signal/again", ago(60))
+    with warehouse.begin() as connection:
+        over = "update alerts set resolved_at = :at, resolution = 'over' where id = :id"
+        connection.execute(sa.text(over), {"at": ago(50).to_pydatetime(), "id": first})
+    assert open_incident(warehouse, replace(NEW, alerts=("signal/again",)), "ann", NOW).alerts[0].id == first
+    second = an_alert(warehouse, "signal/again", ago(30))
+    assert open_incident(warehouse, replace(NEW, alerts=("signal/again",)), "ann", NOW).alerts[0].id == second
+
+
+def test_what_grew_worse_began_when_it_was_first_seen(warehouse: Warehouse) -> None:
+    number = an_alert(warehouse, "signal/worse", ago(30))
+    with warehouse.begin() as connection:
+        later = {"at": ago(10).to_pydatetime(), "id": number}
+        connection.execute(sa.text("update alerts set since = :at where id = :id"), later)
+    opened = open_incident(warehouse, replace(NEW, alerts=(number,)), "ann", NOW)
+    assert opened.moments.known() == [("began", ago(30)), ("detected", ago(30))]
+
+
 def test_an_alert_that_is_acknowledged_later_says_so_at_the_next_update(warehouse: Warehouse) -> None:
     number = an_alert(warehouse, "later", ago(30))
     opened = open_incident(warehouse, replace(NEW, alerts=(number,)), "ann", NOW)
