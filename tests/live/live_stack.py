@@ -239,14 +239,16 @@ class LiveStack:
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
-    def launch(self, assets: Iterable[str], crypto: str, settings: Mapping[str, str]) -> str:
-        """Materialise a selection for one crypto as the UI's button does; returns the run's id."""
+    def launch(
+        self, assets: Iterable[str], crypto: str | None, settings: Mapping[str, str], job: str = "candles_to_report"
+    ) -> str:
+        """Materialise a selection, of one crypto if it has any, as the UI's button does; returns the run's id."""
         repository = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
         selection = [{"path": [name]} for name in assets]
         params = {
-            "selector": repository | {"jobName": "candles_to_report", "assetSelection": selection},
+            "selector": repository | {"jobName": job, "assetSelection": selection},
             "runConfigData": {"resources": {"run_settings": {"config": {"settings": dict(settings)}}}},
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": crypto}]},
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": crypto}] if crypto else []},
         }
         answer = self.graphql(_LAUNCH, {"params": params})["launchRun"]
         assert answer["__typename"] == "LaunchRunSuccess", answer

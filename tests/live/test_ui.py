@@ -114,6 +114,8 @@ def evaluated(stack: LiveStack, discovered: Finished) -> str:
     """A crypto that went through discovery; for the picture in docs/, one of the default length."""
     if not UPDATING:
         return FINE
+    for key, text in {**DOCUMENTED, "CVN_DEFAULT_N_TRIALS": "50"}.items():
+        stack.cli("settings", "set", key, text, "--reason", "the pictures are of this market")
     finished = stack.cli("discovery", "--crypto", "SOLUSDC", *as_options(DOCUMENTED), seconds=280)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return "SOLUSDC"
@@ -281,3 +283,29 @@ def test_an_evaluation_shows_what_a_crypto_is_worth(
 
     shows_plots(browser, EVALUATION_PLOTS)
     save(browser, pictures / "evaluation-plots.png")
+
+
+def test_the_checks_of_signals_say_how_a_crypto_stands(
+    browser: WebDriver, stack: LiveStack, evaluated: str, pictures: Path
+) -> None:
+    if UPDATING:
+        # A look at the market of the discovery: the sensor takes one every five minutes.
+        looked = "select 1 from global_states where market = 'simulated'"
+        until("the signals are of the simulated market", lambda: stack.sql("cvntrade", looked), 400)
+    run = stack.launch(["golden_signals"], evaluated, {}, job="__ASSET_JOB")
+    assert stack.wait_for(run) == "SUCCESS"
+    open_page(browser, stack, "/assets/golden_signals?view=checks&checkDetail=f1_buy_delta_vs_baseline")
+    for name in ("candle_freshness", "model_overdue", "sortino", "drift"):
+        shown(browser, f"//*[text()='{name}']")
+    shown(browser, f"//*[contains(text(), '{evaluated}')]")
+    save(browser, pictures / "signal-checks.png")
+
+
+def test_the_morning_report_is_a_page(browser: WebDriver, stack: LiveStack, built: Finished, pictures: Path) -> None:
+    run = stack.launch(["morning_report"], None, {}, job="refresh_morning_report")
+    assert stack.wait_for(run) == "SUCCESS"
+    open_page(browser, stack, "/assets/morning_report")
+    shown(browser, "//*[text()='[Show Markdown]']").click()
+    for heading in ("Platform", "Freshness", "Alerts", "What to do next"):
+        shown(browser, f"//h2[contains(text(), '{heading}')] | //h3[contains(text(), '{heading}')]")
+    save(browser, pictures / "morning-report.png")
