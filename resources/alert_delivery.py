@@ -18,8 +18,9 @@ from cvntrade_assets.operations.alert_texts import Message, full_text, grouped_t
 from cvntrade_assets.operations.taxonomy import Severity
 from cvntrade_assets.settings import Settings
 from resources.alert_channels import LONGEST_HELD_SECONDS, Channel, Outcome
-from resources.alert_outbox import WAITING, as_stored, as_utc, message_of
+from resources.alert_outbox import WAITING, message_of
 from resources.alerts import LOCK
+from resources.moments import as_stored, as_utc
 from resources.secrets import process_mask
 from resources.tables import ALERT_CHANNELS, ALERT_MESSAGES, ALERTS
 from resources.warehouse import Warehouse

@@ -14,6 +14,7 @@ from cvntrade_assets.operations.alert_texts import Message, full_text, message_k
 from cvntrade_assets.operations.alerting import Event
 from cvntrade_assets.operations.masking import public_address
 from cvntrade_assets.operations.taxonomy import Role, Severity
+from resources.moments import as_stored, as_utc
 from resources.tables import ALERT_MESSAGES, ALERTS
 
 OVER = "the condition no longer holds"
@@ -120,13 +121,3 @@ def _page(link: str) -> str:
     """The whole address of a page, when it is known where the UI is."""
     base = public_address(_learned.get("ui") or os.environ.get("CVN_UI_URL", "")).rstrip("/")
     return f"{base}{link}" if link else ""
-
-
-def as_stored(moment: pd.Timestamp) -> Any:
-    """A moment as PostgreSQL takes it."""
-    return moment.floor("us").to_pydatetime()
-
-
-def as_utc(value: Any) -> pd.Timestamp:
-    """A moment as PostgreSQL gives it."""
-    return pd.Timestamp(value).tz_convert("UTC")

@@ -25,7 +25,8 @@ from cvntrade_assets.operations.condition import Condition
 from cvntrade_assets.operations.severity import ESCALATES_TO
 from cvntrade_assets.operations.taxonomy import Role, Severity
 from cvntrade_assets.settings import Settings
-from resources.alert_outbox import OVER, WAITING, as_stored, as_utc, drop, next_message, tell
+from resources.alert_outbox import OVER, WAITING, drop, next_message, tell
+from resources.moments import as_stored, as_utc
 from resources.secrets import process_mask
 from resources.tables import ALERT_MESSAGES, ALERTS
 from resources.warehouse import Warehouse
@@ -156,11 +157,6 @@ def reconcile(
     _meet(connection, conditions, found, now, settings)
     gone = [told for key, told in found.items() if told.row["source"] == source and key not in set(keys)]
     _resolve(connection, gone, now, OVER)
-
-
-def raise_alert(connection: sa.Connection, condition: Condition, now: pd.Timestamp, settings: Settings) -> None:
-    """Open an alert for a condition, or update the one that is open."""
-    raise_alerts(connection, [condition], now, settings)
 
 
 def raise_alerts(

@@ -17,6 +17,7 @@ from cvntrade_assets.operations.incidents import (
     with_alerts,
 )
 from cvntrade_assets.operations.taxonomy import Severity
+from resources.moments import as_utc, as_utc_or_none
 from resources.secrets import process_mask
 from resources.tables import ALERTS, INCIDENT_ALERTS, INCIDENTS
 from resources.warehouse import Warehouse
@@ -238,9 +239,9 @@ def _linked(row: "sa.Row[Any]") -> LinkedAlert:
         severity=Severity(row.severity),
         what=row.what,
         # It may have held for longer than it has been as bad as it is.
-        since=min(_utc(row.since), _utc(row.opened_at)),
-        opened_at=_utc(row.opened_at),
-        acknowledged_at=_maybe_utc(row.acknowledged_at),
+        since=min(as_utc(row.since), as_utc(row.opened_at)),
+        opened_at=as_utc(row.opened_at),
+        acknowledged_at=as_utc_or_none(row.acknowledged_at),
     )
 
 
@@ -262,25 +263,17 @@ def _read_all(connection: sa.Connection, numbers: Collection[int]) -> list[Incid
 
 
 def _incident(row: "sa.Row[Any]", alerts: Sequence[LinkedAlert]) -> Incident:
-    later = {name: _maybe_utc(getattr(row, f"{name}_at")) for name in _MOMENTS if name != "began"}
+    later = {name: as_utc_or_none(getattr(row, f"{name}_at")) for name in _MOMENTS if name != "began"}
     return Incident(
         id=row.id,
         severity=Severity(row.severity),
         opened_by=row.opened_by,
-        opened_at=_utc(row.opened_at),
-        moments=Moments(_utc(row.began_at), **later),
+        opened_at=as_utc(row.opened_at),
+        moments=Moments(as_utc(row.began_at), **later),
         lessons=tuple(row.lessons),
         follow_ups=tuple(FollowUp(each["action"], each["done"]) for each in row.follow_ups),
         alerts=tuple(alerts),
         closed_by=row.closed_by,
-        closed_at=_maybe_utc(row.closed_at),
+        closed_at=as_utc_or_none(row.closed_at),
         **{name: getattr(row, name) for name in _TEXTS},
     )
-
-
-def _maybe_utc(moment: Any) -> pd.Timestamp | None:
-    return None if moment is None else _utc(moment)
-
-
-def _utc(moment: Any) -> pd.Timestamp:
-    return pd.Timestamp(moment).tz_convert("UTC")

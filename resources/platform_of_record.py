@@ -4,6 +4,7 @@ import pandas as pd
 
 from cvntrade_assets.operations.correlation_data import Platform
 from cvntrade_assets.operations.signals import PLATFORM, Level, Scalar
+from cvntrade_assets.operations.staleness import is_stale
 from cvntrade_assets.settings import Settings
 from resources.machine import SOURCE as MACHINE
 from resources.signal_store import read_now
@@ -22,8 +23,8 @@ def platform_of(warehouse: Warehouse, job: str, settings: Settings, now: pd.Time
     Raises:
         WarehouseError: PostgreSQL does not answer, or lacks our tables.
     """
-    oldest = now - pd.Timedelta(minutes=settings.number("CVN_STATE_STALE_MINUTES"))
-    fresh = {(each.signal, each.subject): each for each in read_now(warehouse) if each.observed_at >= oldest}
+    seen = read_now(warehouse)
+    fresh = {(each.signal, each.subject): each for each in seen if not is_stale(each.observed_at, now, settings)}
     infra, success = fresh.get(("infra_health", PLATFORM)), fresh.get(("pipeline_success_rate", job))
     # An infra_health that is unknown as a whole may know a part, and a part can be saturated.
     measured = {} if infra is None else infra.inputs

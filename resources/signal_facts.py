@@ -22,6 +22,7 @@ from cvntrade_assets.settings import Settings
 from resources.dagster_facts import is_at_work, job_facts, sessions_going_on, silent_daemons
 from resources.job_runs import JobRuns
 from resources.machine import MachineWatch, infra_of_machine
+from resources.moments import as_utc, as_utc_or_none
 from resources.prometheus import infra_of_cluster
 from resources.secrets import process_mask
 from resources.warehouse import Warehouse, WarehouseError
@@ -139,7 +140,7 @@ def gather(
         infra = of("infra", lambda: _infra(warehouse, runs, settings, now, watch, daemons))
         jobs = of("jobs", lambda: job_facts(runs, settings, now)) or ()
         sessions = of("sessions", lambda: _sessions(warehouse, asked, sessions_going_on(runs))) or ()
-    useful = of("useful", lambda: _moment(_one(warehouse, _LAST_USEFUL, asked)))
+    useful = of("useful", lambda: as_utc_or_none(_one(warehouse, _LAST_USEFUL, asked)))
     challengers = of("challengers", lambda: int(_one(warehouse, _CHALLENGERS, asked)))
     candles = of("candles", lambda: _candles(warehouse, asked)) or {}
     models = of("models", lambda: _by_crypto(warehouse, _MODELS, asked)) or {}
@@ -216,13 +217,13 @@ def _by_crypto(warehouse: Warehouse, query: sa.TextClause, asked: Mapping[str, A
 def _sessions(warehouse: Warehouse, asked: Mapping[str, Any], going_on: Collection[str]) -> tuple[SessionFacts, ...]:
     """The newest complete sessions; one that still goes on is not complete."""
     rows = _rows(warehouse, _COMPLETE_SESSIONS, {**asked, "going_on": list(going_on), "most": _SESSIONS})
-    return tuple(SessionFacts(row.session, _utc(row.ended_at), int(row.screened), int(row.passed)) for row in rows)
+    return tuple(SessionFacts(row.session, as_utc(row.ended_at), int(row.screened), int(row.passed)) for row in rows)
 
 
 def _candles(warehouse: Warehouse, asked: Mapping[str, Any]) -> dict[str, pd.Timestamp]:
     """When the last candle closed, by crypto; what is in store is dated by when its candles open."""
     return {
-        crypto: _utc(row.last_open) + timeframe_delta(row.timeframe)
+        crypto: as_utc(row.last_open) + timeframe_delta(row.timeframe)
         for crypto, row in _by_crypto(warehouse, _CANDLES, asked).items()
     }
 
@@ -232,7 +233,7 @@ def _evaluations(warehouse: Warehouse, asked: Mapping[str, Any], settings: Setti
     rows = _by_crypto(warehouse, _NEWEST_EVALUATIONS, {**asked, "most": most})
     return {
         crypto: EvaluationFacts(
-            recorded_at=_utc(row.recorded_at),
+            recorded_at=as_utc(row.recorded_at),
             primary_code=row.primary_code,
             f1_buy=row.f1_buy,
             baseline_f1_buy=row.baseline_f1_buy,
@@ -260,7 +261,7 @@ def _next_commands(record: Mapping[str, Any], crypto: str) -> dict[str, str]:
 
 def _drift(warehouse: Warehouse, asked: Mapping[str, Any]) -> dict[str, DriftFacts]:
     return {
-        crypto: DriftFacts(_utc(row.recorded_at), Level(row.level), row.share, row.reason)
+        crypto: DriftFacts(as_utc(row.recorded_at), Level(row.level), row.share, row.reason)
         for crypto, row in _by_crypto(warehouse, _DRIFT, asked).items()
     }
 
@@ -269,12 +270,4 @@ def _of_model(facts: CryptoFacts, row: Any) -> CryptoFacts:
     if row is None:
         return facts
     name = f"{row.state} {facts.crypto} model {row.number}"
-    return replace(facts, model_until=_utc(row.data_until), useful_model=name)
-
-
-def _moment(found: Any) -> pd.Timestamp | None:
-    return None if found is None else _utc(found)
-
-
-def _utc(moment: Any) -> pd.Timestamp:
-    return pd.Timestamp(moment).tz_convert("UTC")
+    return replace(facts, model_until=as_utc(row.data_until), useful_model=name)

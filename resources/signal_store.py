@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from cvntrade_assets.operations.global_state import RawState, Reason, State
 from cvntrade_assets.operations.signals import SIGNALS, Level, Observation, Scalar
+from cvntrade_assets.operations.staleness import is_stale
 from cvntrade_assets.settings import Settings
+from resources.moments import as_utc
 from resources.secrets import process_mask
 from resources.tables import GLOBAL_STATES, SIGNAL_POINTS, SIGNALS_NOW
 from resources.warehouse import Warehouse
@@ -84,10 +86,9 @@ class StoredSignal:
 
     def counted(self, now: pd.Timestamp, settings: Settings) -> Observation:
         """What it counts as now: an observation older than CVN_STATE_STALE_MINUTES says nothing, and is unknown."""
-        minutes = (now - self.observed_at) / pd.Timedelta(minutes=1)
-        # From a clock that is ahead, it would never grow old.
-        if abs(minutes) <= settings.number("CVN_STATE_STALE_MINUTES"):
+        if not is_stale(self.observed_at, now, settings):
             return self.observation
+        minutes = (now - self.observed_at) / pd.Timedelta(minutes=1)
         reason = (
             f"last observed {minutes:.0f} minutes ago ({self.level}: {self.reason}), and after "
             f"CVN_STATE_STALE_MINUTES={settings.text('CVN_STATE_STALE_MINUTES')} that says nothing: does the sensor "
@@ -120,7 +121,7 @@ class StoredState:
 
     def is_stale(self, now: pd.Timestamp, settings: Settings) -> bool:
         """Whether it is too old to be shown as the state."""
-        return abs(now - self.computed_at) > pd.Timedelta(minutes=settings.number("CVN_STATE_STALE_MINUTES"))
+        return is_stale(self.computed_at, now, settings)
 
 
 def store(connection: sa.Connection, observations: Sequence[Observation]) -> None:
@@ -214,7 +215,7 @@ def levels_since(connection: sa.Connection) -> dict[tuple[str, str], pd.Timestam
     """Since when the level of every signal and subject holds, UTC."""
     table = SIGNALS_NOW
     rows = connection.execute(sa.select(table.c.signal, table.c.subject, table.c.level_since))
-    return {(row.signal, row.subject): _utc(row.level_since) for row in rows}
+    return {(row.signal, row.subject): as_utc(row.level_since) for row in rows}
 
 
 def read_now(warehouse: Warehouse) -> list[StoredSignal]:
@@ -239,8 +240,8 @@ def signals_in(connection: sa.Connection) -> list[StoredSignal]:
             level=Level(row.level),
             reason=row.reason,
             inputs=row.inputs,
-            observed_at=_utc(row.observed_at),
-            level_since=_utc(row.level_since),
+            observed_at=as_utc(row.observed_at),
+            level_since=as_utc(row.level_since),
         )
         for row in connection.execute(query)
     ]
@@ -262,15 +263,15 @@ def state_in(connection: sa.Connection) -> StoredState | None:
     if row is None:
         return None
     return StoredState(
-        computed_at=_utc(row.computed_at),
+        computed_at=as_utc(row.computed_at),
         state=State(row.state),
         raw_state=State(row.raw_state),
-        since=_utc(row.since),
+        since=as_utc(row.since),
         reasons=tuple(
             Reason(State(said["state"]), said["text"], said["signal"], said["subject"]) for said in row.reasons
         ),
         market=row.market,
-        as_of=_utc(row.as_of),
+        as_of=as_utc(row.as_of),
     )
 
 
@@ -281,7 +282,3 @@ def purge(connection: sa.Connection, before: pd.Timestamp) -> int:
     """
     old = sa.delete(SIGNAL_POINTS).where(SIGNAL_POINTS.c.observed_at < before.to_pydatetime())
     return int(connection.execute(old).rowcount)
-
-
-def _utc(moment: Any) -> pd.Timestamp:
-    return pd.Timestamp(moment).tz_convert("UTC")

@@ -6,6 +6,7 @@ It reads PostgreSQL alone, needs neither daemon nor webserver, and delivers by i
 import pandas as pd
 
 from cvntrade_assets.operations.condition import Condition
+from cvntrade_assets.operations.staleness import is_stale
 from cvntrade_assets.operations.taxonomy import Role, Severity
 from cvntrade_assets.settings import Settings
 from resources.dagster_facts import daemon_since, silent_daemons
@@ -68,8 +69,7 @@ def judge_state_age(
     """
     limit = pd.Timedelta(minutes=settings.number("CVN_STATE_STALE_MINUTES"))
     known = [moment for moment in (computed_at, started) if moment is not None]
-    # What a clock that is ahead has dated would never grow old.
-    if any(abs(now - moment) <= limit for moment in known):
+    if not all(is_stale(moment, now, settings) for moment in known):
         return None
     since = "never" if computed_at is None else f"not since {computed_at:%Y-%m-%d %H:%M} UTC"
     return Condition(

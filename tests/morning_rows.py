@@ -9,7 +9,7 @@ from cvntrade_assets.operations.global_state import RawState, Reason, State
 from cvntrade_assets.operations.signals import Level, Observation
 from cvntrade_assets.operations.taxonomy import Role, Severity
 from cvntrade_assets.settings import resolve
-from resources.alerts import raise_alert
+from resources.alerts import raise_alerts
 from resources.signal_store import store, store_state
 from resources.warehouse import Warehouse
 
@@ -47,4 +47,4 @@ def store_an_alert(warehouse: Warehouse, at: pd.Timestamp) -> None:
         next_step="retrain it",
     )
     with warehouse.begin() as connection:
-        raise_alert(connection, condition, at, SETTINGS)
+        raise_alerts(connection, [condition], at, SETTINGS)

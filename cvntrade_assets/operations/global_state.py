@@ -11,6 +11,7 @@ from enum import StrEnum
 import pandas as pd
 
 from cvntrade_assets.operations.signals import PLATFORM, SIGNALS, Level, Observation, Scope
+from cvntrade_assets.operations.staleness import is_stale
 from cvntrade_assets.settings import Settings
 
 _LAST_KNOWN = "as last known: "
@@ -229,10 +230,8 @@ def _reasons(
     named = f"{signal} of {subject}" if subject else signal
     if state is not State.GREEN:
         yield Reason(state, f"{named} is {observation.level}: {observation.reason}", signal, subject)
-    limit = settings.number("CVN_STATE_STALE_MINUTES")
-    age = (now - observation.observed_at).total_seconds() / 60
-    # From a clock that is ahead, it would never grow old.
-    if not abs(age) <= limit:
+    if is_stale(observation.observed_at, now, settings):
+        limit, age = settings.number("CVN_STATE_STALE_MINUTES"), (now - observation.observed_at).total_seconds() / 60
         text = f"{named} was observed {age:.1f} minutes ago, more than {limit:g} (CVN_STATE_STALE_MINUTES)"
         yield Reason(State.YELLOW, text, signal, subject)
 

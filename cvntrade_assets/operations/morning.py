@@ -25,6 +25,7 @@ from cvntrade_assets.operations.morning_page import (
 from cvntrade_assets.operations.pipelines import BESIDE, PIPELINES
 from cvntrade_assets.operations.sessions import PipelineRun, Standing, standings
 from cvntrade_assets.operations.signals import SIGNALS, Level, Observation, Scope
+from cvntrade_assets.operations.staleness import is_stale
 
 # Why a signal of several cryptos is unknown; of more reasons the first stands for all.
 _REASONS = 3
@@ -66,9 +67,7 @@ def shown_state(facts: MorningFacts) -> State | None:
     """The state, unless it was computed too long ago to be one."""
     if facts.state is None or facts.settings is None:
         return None
-    age = (facts.now - facts.state.computed_at).total_seconds() / 60
-    # From a clock that is ahead, it would never grow old.
-    return facts.state.state if abs(age) <= facts.settings.number("CVN_STATE_STALE_MINUTES") else None
+    return None if is_stale(facts.state.computed_at, facts.now, facts.settings) else facts.state.state
 
 
 def _headline(facts: MorningFacts, state: State | None) -> Iterator[Line]:

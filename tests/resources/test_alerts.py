@@ -14,7 +14,6 @@ from resources.alerts import (
     acknowledge,
     due,
     open_alerts,
-    raise_alert,
     raise_alerts,
     reconcile,
     resolve_alerts,
@@ -233,7 +232,7 @@ def test_many_of_a_kind_in_one_transaction_are_one_group(warehouse: Warehouse) -
     with warehouse.begin() as connection:
         # One by one, and yet in one transaction.
         for crypto in ("YUSDC", "XUSDC"):
-            raise_alert(connection, condition(crypto), NOW, SETTINGS)
+            raise_alerts(connection, [condition(crypto)], NOW, SETTINGS)
     *_, one, two = messages(warehouse)
     assert one["group_key"] == two["group_key"] and one["group_key"] not in groups
 
@@ -241,7 +240,7 @@ def test_many_of_a_kind_in_one_transaction_are_one_group(warehouse: Warehouse) -
 def test_raising_leaves_the_rest_of_the_source_alone(warehouse: Warehouse) -> None:
     with warehouse.begin() as connection:
         raise_alerts(connection, [condition(), condition("ETHUSDC")], NOW, SETTINGS)
-        raise_alert(connection, condition("ADAUSDC"), NOW, SETTINGS)
+        raise_alerts(connection, [condition("ADAUSDC")], NOW, SETTINGS)
     assert len(open_alerts(warehouse)) == 3
 
 
@@ -374,7 +373,7 @@ def test_two_that_find_the_same_at_once_open_one_alert(warehouse: Warehouse, war
 
     def raise_it() -> None:
         with Warehouse(warehouse_url).begin() as connection:
-            raise_alert(connection, condition(), NOW, SETTINGS)
+            raise_alerts(connection, [condition()], NOW, SETTINGS)
 
     threads = [Thread(target=raise_it) for _ in range(4)]
     for thread in threads:
