@@ -261,6 +261,25 @@ _DECLARED: tuple[Setting, ...] = (
         "operations",
         ("CVN_EVENT_RETENTION_DAYS", Whole(1, 3650), "30", "days that heartbeats, logs and step events of runs are kept"),
     ),
+    # What a run's pod is given on Kubernetes, by what the run does. Memory is asked for whole, and is the limit.
+    *_declare(
+        "pods",
+        *(
+            row
+            for work, cores, gib, doing in (
+                ("REFRESH", "0.5", "2", "fetches candles, watches or reports"),
+                ("TRAINING", "1", "4", "trains a model"),
+                ("DISCOVERY", "2", "8", "searches for trade parameters"),
+            )
+            for row in (
+                (f"CVN_POD_{work}_CORES", Number(0.1, 64.0), cores, f"processor cores that the pod of a run that {doing} asks for"),
+                (f"CVN_POD_{work}_MEMORY_GIB", Number(0.5, 256.0), gib, f"memory of the pod of a run that {doing}, in GiB; more is killed, and an estimate above it blocks"),
+            )
+        ),
+        ("CVN_POOL_EXCHANGE", Whole(1, 16), "1", "runs that may ask the exchange at the same time: it counts per network address"),
+        ("CVN_POOL_TRAINING", Whole(1, 1000), "16", "runs that may tune, train or search at the same time"),
+        layers=OPERATORS_ONLY,
+    ),
     # A limit stands on the better side: what equals it is as the manual's tables say.
     *_declare(
         "signals",
