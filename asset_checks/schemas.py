@@ -27,12 +27,12 @@ from asset_checks.row_rules import (
     within,
 )
 from asset_checks.trading_schemas import equity_schema, folds_schema, test_predictions_schema, trades_schema
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS, Hyperparameter, bounds, hyperparameter_key
 from cvntrade_assets.learning.splits import SLICES
 from cvntrade_assets.market.candles import INDEX_DTYPE, NUMBERS, PRICES, timeframe_delta
 from cvntrade_assets.market.shown import SIMULATED
 from cvntrade_assets.operations.audit_verdict import CAPTURE_REQUIREMENTS
 from cvntrade_assets.operations.lifecycle import TRADING, ModelState
-from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -69,6 +69,7 @@ NEVER = 2.0
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Tuning bounds how long a fit trains with these; they are no parameters of a tree.
 _NOT_OF_TREES = ("num_boost_round", "early_stopping_rounds")
+_BOUNDS = bounds("XGBOOST")
 
 
 @dataclass(frozen=True)
@@ -609,8 +610,15 @@ def _prepared_labels_schema(subject: Subject) -> pa.DataFrameSchema:
 
 def _trials_schema(subject: Subject) -> pa.DataFrameSchema:
     settings = subject.manifest.provenance.settings
-    pinned = settings["CVN_HPO_*"].lower()
-    searched = [item for item in HYPERPARAMETERS["XGBOOST"] if item.searched and f"_{item.name}=" not in pinned]
+    prefix = hyperparameter_key("XGBOOST", settings["CVN_TIMEFRAME"], "")
+    pairs = (each.removeprefix(prefix).lower().split("=") for each in settings["CVN_HPO_XGBOOST_*"].split(", ") if each)
+    moved = {name: float(text) for name, text in pairs}
+    ends = {bound.name: moved.get(bound.name, bound.default_value) for bound in _BOUNDS}
+    searched = [
+        replace(item, low=ends[f"{item.name}_low"], high=ends[f"{item.name}_high"])
+        for item in HYPERPARAMETERS["XGBOOST"]
+        if item.searched and item.name not in moved
+    ]
     return trials_schema(searched, int(settings["CVN_TUNING_FOLDS"]))
 
 

@@ -73,7 +73,7 @@ def point_by_point(
     from cvntrade_assets.learning.barriers import label_candles
     from cvntrade_assets.learning.boosting import Loss, booster_params
     from cvntrade_assets.learning.calibration import calibrate
-    from cvntrade_assets.learning.cheap_model import CHEAP_PARAMS, ROUNDS
+    from cvntrade_assets.learning.cheap_model import CHEAP
     from cvntrade_assets.learning.cusum import cusum_events
     from cvntrade_assets.learning.scores import confusion, f1_buy, pr_auc_lift
     from cvntrade_assets.learning.training_set import cut_training_set
@@ -91,8 +91,8 @@ def point_by_point(
     truth, weight = (train.targets["label"] == 1).to_numpy(np.float64), train.targets["weight"].to_numpy()
     matrix = xgb.DMatrix(train.features, truth, weight=weight, nthread=1)
     share = float(np.average(truth, weights=weight))
-    params = booster_params(Loss("logistic"), CHEAP_PARAMS, seed=how.seed, base_score=share)
-    booster = xgb.train(params, matrix, num_boost_round=ROUNDS)
+    params = booster_params(Loss("logistic"), CHEAP.params, seed=how.seed, base_score=share)
+    booster = xgb.train(params, matrix, num_boost_round=CHEAP.rounds)
     asked = known[known.index >= plan.starts[2] + how.embargo]
     held, rated, everything = (
         pd.Series(booster.predict(xgb.DMatrix(each, nthread=1)).astype(np.float64), each.index)

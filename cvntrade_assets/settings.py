@@ -16,6 +16,14 @@ from typing import Any
 
 import pandas as pd
 
+from cvntrade_assets.hyperparameters import (
+    HYPERPARAMETERS,
+    MODELS,
+    Bound,
+    Hyperparameter,
+    bounds,
+    hyperparameter_key,
+)
 from cvntrade_assets.market.candles import TIMEFRAMES
 from cvntrade_assets.operations.masking import shown
 from cvntrade_assets.setting_kinds import (
@@ -89,6 +97,13 @@ class Resolved:
     value: SettingValue
     text: str
     layer: Layer
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it says what would hold anyway; of a hyperparameter, the empty text does too."""
+        if self.value is None or self.text == self.setting.default:
+            return True
+        return self.value == self.setting.kind.read(self.setting.default)
 
 
 _TIMEFRAME = Choice(tuple(TIMEFRAMES))
@@ -285,6 +300,8 @@ _DECLARED: tuple[Setting, ...] = (
         "signals",
         ("CVN_SIGNAL_OOM_WARNING", Whole(1, 1000), "1", "this many processes killed for want of memory in 24 hours warn"),
         ("CVN_SIGNAL_OOM_CRITICAL", Whole(1, 1000), "2", "more are critical"),
+        ("CVN_SIGNAL_PODS_WARNING", Whole(1, 1000), "1", "this many pods of runs lost, or without a node, in 24 hours warn"),
+        ("CVN_SIGNAL_PODS_CRITICAL", Whole(1, 1000), "2", "more are critical"),
         ("CVN_SIGNAL_CPU_WARNING", Number(0.01, 1.0), "0.7", "a larger share of the processors in use warns"),
         ("CVN_SIGNAL_VOLUME_CRITICAL", Number(0.01, 1.0), "0.85", "a fuller volume is critical"),
         ("CVN_SIGNAL_SUCCESS_WINDOW_DAYS", Whole(1, 90), "7", "days over which the success rate of a job slides"),
@@ -392,52 +409,33 @@ RETIRED: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Hyperparameter:
-    """One XGBoost hyperparameter: its range, and the value used when it is fixed (`searched` False) and not set."""
-
-    name: str
-    low: float
-    high: float
-    integer: bool
-    log: bool
-    searched: bool
-    default: float
-    meaning: str
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of value that pins this hyperparameter; the empty text lifts a weaker layer's pin."""
-        if self.integer:
-            return Whole(int(self.low), int(self.high), optional=True)
-        return Number(self.low, self.high, optional=True)
-
-
-# For one to two thousand weakly predictable rows: shallow trees, strong penalties, few columns a tree.
-# name, low, high, integer, log, searched, default, meaning
-_XGBOOST = tuple(
-    Hyperparameter(*row)
-    for row in (
-        ("max_depth", 2, 6, True, False, True, 4, "depth of a tree"),
-        ("learning_rate", 0.02, 0.3, False, True, True, 0.05, "shrinkage of every tree"),
-        ("min_child_weight", 1.0, 50.0, False, True, True, 5.0, "least hessian weight in a leaf"),
-        ("subsample", 0.5, 1.0, False, False, True, 0.8, "share of rows that a tree sees"),
-        ("colsample_bytree", 0.1, 0.8, False, False, True, 0.5, "share of features that a tree sees"),
-        ("reg_lambda", 0.1, 100.0, False, True, True, 1.0, "L2 penalty on leaf weights"),
-        ("reg_alpha", 0.001, 10.0, False, True, True, 0.001, "L1 penalty on leaf weights"),
-        ("gamma", 0.0, 5.0, False, False, True, 0.0, "least loss reduction of a split"),
-        ("max_bin", 16, 1024, True, False, False, 64, "histogram bins per feature"),
-        ("num_boost_round", 10, 5000, True, False, False, 400, "most trees"),
-        ("early_stopping_rounds", 5, 500, True, False, False, 15, "trees without gain before training stops"),
-    )
-)
-HYPERPARAMETERS: Mapping[str, tuple[Hyperparameter, ...]] = {"XGBOOST": _XGBOOST}
 _HPO_KEY = re.compile(r"^CVN_HPO_(?P<model>[A-Z]+)_(?P<timeframe>[0-9]+[MHD])_(?P<param>[A-Z_]+)$")
 
 
-def hyperparameter_key(model: str, timeframe: str, parameter: str) -> str:
-    """The key that pins one hyperparameter: `CVN_HPO_<MODEL>_<TF>_<PARAM>`."""
-    return f"CVN_HPO_{model}_{timeframe}_{parameter}".upper()
+def _hyperparameter_settings() -> Iterator[Setting]:
+    """A setting for every hyperparameter and bound of every model and timeframe."""
+    for model in MODELS:
+        for timeframe in TIMEFRAMES:
+            for item in HYPERPARAMETERS[model]:
+                # The empty text means "nobody set it": tuning searches it, or its default holds.
+                default = "" if item.searched else _canonical(item.default_value)
+                yield _hyperparameter_setting(model, timeframe, item, item, default, _told(item))
+            for bound in bounds(model):
+                meaning = f"{'least' if bound.end == 'low' else 'largest'} {bound.of.name} that tuning tries"
+                yield _hyperparameter_setting(
+                    model, timeframe, bound, bound.of, _canonical(bound.default_value), meaning
+                )
+
+
+def _hyperparameter_setting(
+    model: str, timeframe: str, named: Hyperparameter | Bound, of: Hyperparameter, default: str, meaning: str
+) -> Setting:
+    name = hyperparameter_key(model, timeframe, named.name)
+    return Setting(name, "hyperparameters", of.kind, default, f"{meaning} ({MODELS[model]})")
+
+
+def _told(item: Hyperparameter) -> str:
+    return f"{item.meaning}; pins what tuning searches" if item.searched else item.meaning
 
 
 def find_setting(name: str) -> Setting:
@@ -450,8 +448,10 @@ def find_setting(name: str) -> Setting:
         raise SettingsError(f"{name} is retired: {RETIRED[name]}.")
     if name in SETTINGS:
         return SETTINGS[name]
-    if name.startswith("CVN_HPO_") and (match := _HPO_KEY.match(name)):
-        return _hyperparameter_setting(name, match["model"], match["timeframe"].lower(), match["param"].lower())
+    if name in HYPERPARAMETER_SETTINGS:
+        return HYPERPARAMETER_SETTINGS[name]
+    if match := _HPO_KEY.match(name):
+        raise SettingsError(_no_hyperparameter(name, match["model"], match["timeframe"].lower(), match["param"]))
     close = difflib.get_close_matches(name, [*SETTINGS, *SHORT_NAMES], n=3, cutoff=0.6) or sorted(SETTINGS)
     raise SettingsError(
         f"{shown(name)} is not a setting. Did you mean {', '.join(close)}? `cvntrade settings show` lists all of them, "
@@ -459,17 +459,16 @@ def find_setting(name: str) -> Setting:
     )
 
 
-def _hyperparameter_setting(name: str, model: str, timeframe: str, parameter: str) -> Setting:
+def _no_hyperparameter(name: str, model: str, timeframe: str, parameter: str) -> str:
+    """Why a key of the family's form is not one of the family."""
     if model not in HYPERPARAMETERS:
-        raise SettingsError(f"{name}: model {model} is unknown; known: {', '.join(HYPERPARAMETERS)}.")
+        return f"{name}: model {model} is unknown; known: {', '.join(HYPERPARAMETERS)}."
     if timeframe not in TIMEFRAMES:
-        raise SettingsError(f"{name}: timeframe {timeframe} is unknown; known: {', '.join(TIMEFRAMES)}.")
-    known = {item.name: item for item in HYPERPARAMETERS[model]}
-    if parameter not in known:
-        raise SettingsError(f"{name}: {model} has no {parameter}; it has {', '.join(known)}.")
-    found = known[parameter]
-    # The empty text means "not pinned": tuning searches it, or its fixed default holds.
-    return Setting(name, "hyperparameters", found.kind, "", f"pins {found.name}: {found.meaning}")
+        return f"{name}: timeframe {timeframe} is unknown; known: {', '.join(TIMEFRAMES)}."
+    known = ", ".join(item.name for item in HYPERPARAMETERS[model])
+    searched = ", ".join(item.name for item in HYPERPARAMETERS[model] if item.searched)
+    also = f"; and _LOW and _HIGH of {searched}" if searched else ""
+    return f"{name}: {model} has no {parameter.lower()}; it has {known}{also}."
 
 
 class Settings:
@@ -483,15 +482,23 @@ class Settings:
         self, resolved: Mapping[str, Resolved], now: pd.Timestamp, variants: Mapping[str, str] | None = None
     ) -> None:
         self._resolved = dict(resolved)
+        # What differs from the table: a key that repeats its default says nothing.
+        self._moved = {
+            name: item for name, item in resolved.items() if name in HYPERPARAMETER_SETTINGS and not item.is_default
+        }
         self._now = now
         self._variants = dict(sorted((variants or {}).items()))
 
     def __iter__(self) -> Iterator[Resolved]:
-        """Every declared setting in declaration order, then the hyperparameters that were pinned."""
+        """Every declared setting in declaration order, then the hyperparameters that some layer names."""
         return iter(self._resolved.values())
 
     def __getitem__(self, name: str) -> Resolved:
         return self._resolved[name]
+
+    def names(self, name: str) -> bool:
+        """Whether it is declared, or a hyperparameter that some layer names."""
+        return name in self._resolved
 
     def text(self, name: str) -> str:
         """The canonical text of a setting."""
@@ -525,7 +532,7 @@ class Settings:
         return name in self._resolved and self._resolved[name].layer in EXPLICIT_LAYERS
 
     def layer(self, name: str) -> Layer:
-        """Where a key's value came from; a hyperparameter that nobody pinned has the default layer.
+        """Where a key's value came from; a hyperparameter that nobody names has the default layer.
 
         Raises:
             SettingsError: the key is not a setting.
@@ -588,20 +595,44 @@ class Settings:
         return tuple(float(text) for text in self.text(name).split(","))
 
     def pinned(self, model: str = "XGBOOST") -> dict[str, float | int]:
-        """The hyperparameters of this run's timeframe that some layer pinned, by XGBoost name."""
-        prefix = hyperparameter_key(model, self.text("CVN_TIMEFRAME"), "")
-        return {
-            name.removeprefix(prefix).lower(): item.value
-            for name, item in self._resolved.items()
-            if name.startswith(prefix) and isinstance(item.value, int | float)
+        """The hyperparameters of this run's timeframe that differ from their default, by XGBoost's name.
+
+        Of what tuning searches, any value differs: unless it is pinned it has none.
+        """
+        keys = {
+            hyperparameter_key(model, self.text("CVN_TIMEFRAME"), item.name): item for item in HYPERPARAMETERS[model]
         }
+        return {
+            keys[name].name: item.value
+            for name, item in self._moved.items()
+            if name in keys and isinstance(item.value, int | float)
+        }
+
+    def search_bounds(self, name: str, timeframe: str | None = None) -> tuple[float, float]:
+        """Where tuning looks for a hyperparameter that it searches, both ends included.
+
+        Args:
+            name: XGBoost's name.
+            timeframe: The run's without it.
+        """
+        low, high = (self._bound(bound, timeframe) for bound in bounds("XGBOOST") if bound.of.name == name)
+        return low, high
+
+    @property
+    def moves_bounds(self) -> bool:
+        """Whether tuning looks anywhere else than declared, on any timeframe."""
+        return any(name.endswith(("_LOW", "_HIGH")) for name in self._moved)
+
+    def _bound(self, bound: Bound, timeframe: str | None) -> float:
+        item = self._moved.get(hyperparameter_key("XGBOOST", timeframe or self.text("CVN_TIMEFRAME"), bound.name))
+        return float(bound.default_value if item is None else str(item.value))
 
     def used(self, names: Iterable[str]) -> dict[str, str]:
         """Canonical texts of the named settings, for an artifact's version and metadata.
 
-        A name ending in `*` stands for every hyperparameter of the run's timeframe that is pinned and starts so,
-        written as one text. What only shapes the simulated market is the empty text on any other: turning that knob
-        must not make candles stale that an exchange traded.
+        A name ending in `*` stands for every hyperparameter of the run's timeframe that starts so and differs from its
+        default, written as one text: what merely repeats the table changes no version. What only shapes the simulated
+        market is the empty text on any other: turning that knob must not make candles stale that an exchange traded.
         """
         return {name: self._used(name) for name in sorted(names)}
 
@@ -611,12 +642,9 @@ class Settings:
         return self._family(name[:-1]) if name.endswith("*") else self.text(name)
 
     def _family(self, prefix: str) -> str:
-        # Of the run's timeframe only; CVN_HPO_OBJECTIVE is declared by name and only looks like a member.
         timeframe = f"_{self.text('CVN_TIMEFRAME').upper()}_"
-        family = (key for key in self._resolved if key.startswith(prefix) and key not in SETTINGS)
-        members = (key for key in family if timeframe in key)
-        pinned = sorted((key, self._resolved[key].text) for key in members)
-        return ", ".join(f"{key}={text}" for key, text in pinned if text)
+        members = sorted(key for key in self._moved if key.startswith(prefix) and timeframe in key)
+        return ", ".join(f"{key}={self._moved[key].text}" for key in members)
 
 
 def _unset(name: str) -> Layer:
@@ -644,6 +672,14 @@ def read_value(name: str, text: str, layer: Layer) -> Resolved:
     return Resolved(setting, value, _canonical(value), layer)
 
 
+def repeats_default(name: str, text: str) -> bool:
+    """Whether operators' text for a key says what would hold anyway; not so when it is wrong or the key unknown."""
+    try:
+        return read_value(name, text, Layer.BASE_ENV).is_default
+    except SettingsError:
+        return False
+
+
 def _canonical(value: SettingValue) -> str:
     """One spelling per value, so that `1` and `true`, or `3` and `3.0`, give the same artifact version."""
     if value is None:
@@ -651,6 +687,10 @@ def _canonical(value: SettingValue) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return repr(value) if isinstance(value, float) else str(value)
+
+
+HYPERPARAMETER_SETTINGS: Mapping[str, Setting] = {item.name: item for item in _hyperparameter_settings()}
+"""Every key of the family, by model, timeframe and parameter."""
 
 
 def resolve(
@@ -800,6 +840,7 @@ _IN_ORDER = (
     ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS"),
     ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES"),
     ("CVN_SIGNAL_OOM_WARNING", "CVN_SIGNAL_OOM_CRITICAL"),
+    ("CVN_SIGNAL_PODS_WARNING", "CVN_SIGNAL_PODS_CRITICAL"),
     ("CVN_SIGNAL_SUCCESS_CRITICAL", "CVN_SIGNAL_SUCCESS_WARNING"),
     ("CVN_SIGNAL_LATENCY_WARNING", "CVN_SIGNAL_LATENCY_CRITICAL"),
     ("CVN_SIGNAL_F1_DELTA_CRITICAL", "CVN_SIGNAL_F1_DELTA_WARNING"),
@@ -819,6 +860,23 @@ def _refuse_limits_out_of_order(settings: Settings) -> None:
     for low, high in _IN_ORDER:
         if float(settings.text(low)) > float(settings.text(high)):
             raise SettingsError(f"{low}={settings.text(low)} must not be above {high}={settings.text(high)}.")
+
+
+def _refuse_empty_searches(settings: Settings) -> None:
+    for timeframe in TIMEFRAMES if settings.moves_bounds else ():
+        for item in HYPERPARAMETERS["XGBOOST"]:
+            if item.search is not None:
+                low, high = settings.search_bounds(item.name, timeframe)
+                _refuse_empty_search(hyperparameter_key("XGBOOST", timeframe, item.name), item.search.log, low, high)
+
+
+def _refuse_empty_search(key: str, log: bool, low: float, high: float) -> None:
+    if low >= high:
+        raise SettingsError(
+            f"{key}_LOW={low:g} must be below {key}_HIGH={high:g}; to fix the value, set {key} instead."
+        )
+    if log and low <= 0:
+        raise SettingsError(f"{key}_LOW={low:g} must be above 0: its logarithm is searched.")
 
 
 def _refuse_half_an_override(settings: Settings) -> None:
@@ -844,5 +902,6 @@ _CONTRADICTIONS = (
     _refuse_the_future,
     _refuse_timeframes_that_do_not_divide,
     _refuse_limits_out_of_order,
+    _refuse_empty_searches,
     _refuse_half_an_override,
 )

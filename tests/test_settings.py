@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cvntrade_assets import setting_kinds, settings
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS, bounds, hyperparameter_key
 from cvntrade_assets.settings import (
     EVERY_LAYER,
     EXPLICIT_LAYERS,
-    HYPERPARAMETERS,
+    HYPERPARAMETER_SETTINGS,
     RETIRED,
     SETTINGS,
     SHORT_NAMES,
@@ -19,8 +20,8 @@ from cvntrade_assets.settings import (
     Settings,
     SettingsError,
     find_setting,
-    hyperparameter_key,
     read_value,
+    repeats_default,
     resolve,
 )
 
@@ -469,6 +470,7 @@ IN_ORDER = [
     ("CVN_GUARDRAIL_MIN_ROWS", "CVN_GUARDRAIL_MAX_ROWS", "60", "61"),
     ("CVN_GUARDRAIL_SLOW_RUN_MINUTES", "CVN_GUARDRAIL_CRITICAL_RUN_MINUTES", "60", "61"),
     ("CVN_SIGNAL_OOM_WARNING", "CVN_SIGNAL_OOM_CRITICAL", "3", "4"),
+    ("CVN_SIGNAL_PODS_WARNING", "CVN_SIGNAL_PODS_CRITICAL", "3", "4"),
     ("CVN_SIGNAL_SUCCESS_CRITICAL", "CVN_SIGNAL_SUCCESS_WARNING", "0.8", "0.81"),
     ("CVN_SIGNAL_LATENCY_WARNING", "CVN_SIGNAL_LATENCY_CRITICAL", "0.5", "0.51"),
     ("CVN_SIGNAL_F1_DELTA_CRITICAL", "CVN_SIGNAL_F1_DELTA_WARNING", "0.1", "0.11"),
@@ -502,6 +504,7 @@ def test_every_pair_of_a_warning_and_a_critical_limit_is_kept_in_order():
 # Both edges of every limit that the manual or an operator may set, and what lies just beyond them.
 EDGES = {
     "CVN_SIGNAL_OOM_WARNING": ("1", "0", None, None),
+    "CVN_SIGNAL_PODS_WARNING": ("1", "0", None, None),
     "CVN_SIGNAL_CPU_WARNING": ("0.01", "0.009", "1", "1.01"),
     "CVN_SIGNAL_VOLUME_CRITICAL": ("0.01", "0", "1", "1.01"),
     "CVN_SIGNAL_SUCCESS_WINDOW_DAYS": ("1", "0", "90", "91"),
@@ -784,7 +787,8 @@ def test_which_addresses_read(name, text, valid):
 
 def test_every_hyperparameter_key_reads_over_its_whole_range():
     for key in FAMILY:
-        item = {item.name.upper(): item for item in HYPERPARAMETERS["XGBOOST"]}[key.split("M_", 1)[1]]
+        model, _, name = key.removeprefix("CVN_HPO_").split("_", 2)
+        item = {item.name.upper(): item for item in HYPERPARAMETERS[model]}[name]
         for value in (item.low, item.high, item.default):
             text = str(int(value) if item.integer else value)
             assert read_value(key, text, Layer.RUN).value == value
@@ -1011,3 +1015,94 @@ def test_what_the_run_set_is_what_another_run_may_set_again():
     leave = {"CVN_GUARDRAIL_OVERRIDE": "1", "CVN_GUARDRAIL_OVERRIDE_REASON": "tried once, approved by @somebody"}
     found = resolved(base_env={"CVN_SEED": "7"}, factor={"CVN_FEE_BPS": "5"}, run={"hpo_trials": "9", **leave})
     assert found.set_by_run == {"CVN_DEFAULT_N_TRIALS": "9"}
+
+
+# Hyperparameters that repeat their default, and the bounds of the search
+
+SEEDED = {name: item.default for name, item in HYPERPARAMETER_SETTINGS.items()}
+DEPTH = "CVN_HPO_XGBOOST_30M_MAX_DEPTH"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_repeats_the_table_pins_nothing_and_is_in_no_version(layer):
+    found, plain = resolved(**{layer: SEEDED}), resolved()
+    for model in HYPERPARAMETERS:
+        assert found.pinned(model) == {}
+        family = [f"CVN_HPO_{model}_*"]
+        assert found.used(family) == plain.used(family) == {family[0]: ""}
+    assert found.layer(DEPTH) == layer
+    assert [item.setting.name for item in found] == [*SETTINGS, *SEEDED]
+
+
+def test_a_fixed_hyperparameter_at_its_default_is_as_if_not_set_and_the_empty_text_lifts_it():
+    key = hyperparameter_key("XGBOOST", "30m", "num_boost_round")
+    assert resolved(run={key: "400"}).pinned() == {}
+    assert resolved(run={key: "401"}).pinned() == {"num_boost_round": 401}
+    assert resolved(base_env={key: "401"}, run={key: ""}).pinned() == {}
+    # What is searched has no value of its own: any pins it, its usual one too.
+    assert resolved(run={DEPTH: "4"}).pinned() == {"max_depth": 4}
+
+
+def test_a_family_holds_its_own_model_only():
+    run = {hyperparameter_key(model, "30m", "gamma"): "1" for model in HYPERPARAMETERS}
+    found = resolved(run=run)
+    for model in HYPERPARAMETERS:
+        family = f"CVN_HPO_{model}_*"
+        assert found.used([family]) == {family: f"CVN_HPO_{model}_30M_GAMMA=1.0"}
+        assert found.pinned(model) == {"gamma": 1.0}
+    assert found.used(["CVN_HPO_*"])["CVN_HPO_*"].count("GAMMA=1.0") == 4
+
+
+def test_the_bounds_of_the_search():
+    assert resolved().search_bounds("max_depth") == (2, 6)
+    found = resolved(base_env={f"{DEPTH}_LOW": "4"}, run={f"{DEPTH}_HIGH": "8"})
+    assert found.search_bounds("max_depth") == (4, 8)
+    assert found.search_bounds("max_depth", "1h") == (2, 6)
+    assert found.pinned() == {}
+    assert found.used(["CVN_HPO_XGBOOST_*"])["CVN_HPO_XGBOOST_*"] == f"{DEPTH}_HIGH=8, {DEPTH}_LOW=4"
+    # A pin may lie outside: it is not searched.
+    assert resolved(run={f"{DEPTH}_LOW": "4", DEPTH: "2"}).pinned() == {"max_depth": 2}
+
+
+@pytest.mark.parametrize("timeframe", ["30M", "1D"])
+@pytest.mark.parametrize("bound", bounds("XGBOOST"), ids=lambda bound: bound.name)
+def test_a_search_has_room_between_its_bounds(bound, timeframe):
+    key = hyperparameter_key("XGBOOST", timeframe, bound.name)
+    other = bound.of.search.high if bound.end == "low" else bound.of.search.low
+    step = 1 if bound.of.integer else 1e-6
+    inwards = -step if bound.end == "low" else step
+    for value, fits in ((other, False), (other - inwards, False), (other + inwards, True)):
+        if not bound.of.low <= value <= bound.of.high:
+            continue
+        text = str(int(value)) if bound.of.integer else repr(value)
+        if fits:
+            assert resolved(base_env={key: text})
+        else:
+            assert "must be below" in refusal(base_env={key: text})
+
+
+@pytest.mark.parametrize("name", ["min_child_weight", "reg_lambda", "reg_alpha"])
+def test_a_search_of_the_logarithm_begins_above_zero(name):
+    assert "must be above 0" in refusal(run={hyperparameter_key("XGBOOST", "30m", f"{name}_low"): "0"})
+    assert resolved(run={hyperparameter_key("XGBOOST", "30m", "gamma_low"): "0"})
+    assert resolved(run={hyperparameter_key("XGBOOST", "30m", name): "0"}).pinned() == {name: 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "repeats"),
+    [
+        ("CVN_SEED", "42", True),
+        ("CVN_SEED", "042", True),
+        ("CVN_SEED", "43", False),
+        ("CVN_GUARDRAIL_MEMORY_GIB", "24.0", True),
+        ("CVN_SL_MULT", "", True),
+        (DEPTH, "", True),
+        (DEPTH, "4", False),
+        ("CVN_HPO_JUDGE_30M_MAX_DEPTH", "3", True),
+        (f"{DEPTH}_LOW", "2", True),
+        ("CVN_SEED", "seven", False),
+        ("CVN_OF_OLD", "1", False),
+    ],
+)
+def test_what_repeats_a_default(name, text, repeats):
+    assert repeats_default(name, text) is repeats

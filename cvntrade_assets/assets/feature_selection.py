@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
-from cvntrade_assets.learning.from_settings import embargo
+from cvntrade_assets.hyperparameters import table_digest
+from cvntrade_assets.learning.from_settings import embargo, fixed_trees
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @stage(
-    settings=("CVN_MAX_FEATURES", "CVN_SEED", "CVN_TUNING_FOLDS", "CVN_EMBARGO_HOURS"),
-    code_version="1",
+    settings=("CVN_MAX_FEATURES", "CVN_SEED", "CVN_TUNING_FOLDS", "CVN_EMBARGO_HOURS", "CVN_HPO_SELECTION_*"),
+    code_version=f"1-{table_digest('SELECTION')}",
     group="learning",
     owner="ml-owner",
     kinds={"xgboost", "parquet"},
@@ -32,6 +33,7 @@ def feature_selection(stage: Stage, training_set: Artifact["TrainingSet"]) -> Ma
         settings.whole("CVN_TUNING_FOLDS"),
         embargo(settings),
         on_fold=lambda done, folds: pulse(f"feature selection: fold {done} of {folds} scored"),
+        trees=fixed_trees(settings, "SELECTION"),
     )
     ranked = chosen.scores[chosen.scores["kept"]].sort_values("score", ascending=False)
     return Made(

@@ -1,21 +1,17 @@
 """Hyperparameters: what tuning found on purged folds of the training slice."""
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.meanwhile import import_meanwhile
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
+from cvntrade_assets.hyperparameters import table_digest
 from cvntrade_assets.learning.from_settings import embargo, fixed_hyperparameters, loss, search_space
-from cvntrade_assets.settings import HYPERPARAMETERS
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
     from cvntrade_assets.learning.label_pipeline import PreparedLabels
     from cvntrade_assets.learning.training_set import TrainingSet
-
-# The declared ranges decide what tuning finds: other ranges, another code version.
-_RANGES = hashlib.sha256(repr(HYPERPARAMETERS["XGBOOST"]).encode()).hexdigest()[:8]
 
 LOSS_SETTINGS = ("CVN_BINARY_CLASSIFICATION", "CVN_FOCAL_LOSS", "CVN_FOCAL_GAMMA")
 
@@ -29,9 +25,10 @@ LOSS_SETTINGS = ("CVN_BINARY_CLASSIFICATION", "CVN_FOCAL_LOSS", "CVN_FOCAL_GAMMA
         "CVN_EMBARGO_HOURS",
         "CVN_HPO_OBJECTIVE",
         "CVN_SEED",
-        "CVN_HPO_*",
+        "CVN_HPO_XGBOOST_*",
     ),
-    code_version=f"1-{_RANGES}",
+    # The declared ranges decide what tuning finds: other ranges, another code version.
+    code_version=f"1-{table_digest('XGBOOST')}",
     group="learning",
     owner="ml-owner",
     kinds={"optuna", "parquet"},
@@ -41,8 +38,9 @@ def hyperparameters(
 ) -> Made:
     """The best of CVN_DEFAULT_N_TRIALS trials on purged folds of the training slice.
 
-    A pinned hyperparameter (CVN_HPO_XGBOOST_<TIMEFRAME>_<PARAMETER>) is not searched. The same seed gives the same
-    trials whatever the number of processes. The score ranks trials and is never reported as the model's.
+    A pinned hyperparameter (CVN_HPO_XGBOOST_<TIMEFRAME>_<PARAMETER>) is not searched, the others between their bounds
+    (…_LOW, …_HIGH). The same seed gives the same trials whatever the number of processes. The score ranks trials and is
+    never reported as the model's.
     """
     from cvntrade_assets.learning.tuning import tune
 

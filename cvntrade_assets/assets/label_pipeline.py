@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from cvntrade_assets.assets.stage import Made, Stage, span_summary, stage
-from cvntrade_assets.learning.from_settings import embargo
+from cvntrade_assets.hyperparameters import table_digest
+from cvntrade_assets.learning.from_settings import embargo, fixed_trees
 from resources.artifacts import Artifact
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
         "CVN_TUNING_FOLDS",
         "CVN_EMBARGO_HOURS",
         "CVN_SEED",
+        "CVN_HPO_JUDGE_*",
     ),
-    code_version="1",
+    code_version=f"1-{table_digest('JUDGE')}",
     group="learning",
     owner="ml-owner",
     kinds={"cleanlab", "parquet"},
@@ -51,6 +53,7 @@ def label_pipeline(
         embargo=embargo(settings),
         seed=settings.whole("CVN_SEED"),
         on_fold=lambda done, folds: stage.heartbeat(f"cleanlab: fold {done} of {folds} judged"),
+        judge=fixed_trees(settings, "JUDGE"),
     )
     return Made(
         prepared,

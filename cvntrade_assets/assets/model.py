@@ -18,7 +18,7 @@ _REFERENCE_ROWS = 256
 
 
 @stage(
-    settings=(*LOSS_SETTINGS, "CVN_TIMEFRAME", "CVN_SEED", "CVN_HPO_*"),
+    settings=(*LOSS_SETTINGS, "CVN_TIMEFRAME", "CVN_SEED", "CVN_HPO_XGBOOST_*"),
     code_version="1",
     group="learning",
     owner="ml-owner",

@@ -10,6 +10,7 @@ import pandas as pd
 from cvntrade_assets.assets.page import picture, table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
+from cvntrade_assets.hyperparameters import table_digest
 from cvntrade_assets.learning.from_settings import (
     EXECUTION_SETTINGS,
     PLAN_SETTINGS,
@@ -62,8 +63,9 @@ def show_screening(stored: StoredScreening, summary: Summary, stage: Stage) -> M
         "CVN_TRADE_THRESHOLD_METHOD",
         "CVN_SEED",
         "CVN_GATE_TRADES",
+        "CVN_HPO_SCREENING_*",
     ),
-    code_version="1",
+    code_version=f"1-{table_digest('SCREENING')}",
     group="discovery",
     owner="ml-owner",
     kinds={"xgboost", "numba", "matplotlib"},

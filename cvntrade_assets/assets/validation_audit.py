@@ -47,7 +47,7 @@ def show_probes(audit: Audit, summary: Summary, stage: Stage) -> Mapping[str, An
         "CVN_EMBARGO_HOURS",
         "CVN_TIMEFRAME",
         "CVN_SEED",
-        "CVN_HPO_*",
+        "CVN_HPO_XGBOOST_*",
     ),
     code_version="1",
     group="evaluation",

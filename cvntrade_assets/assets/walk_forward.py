@@ -11,6 +11,7 @@ from cvntrade_assets.assets.candidates import TESTING_SETTINGS, gather, through_
 from cvntrade_assets.assets.page import table
 from cvntrade_assets.assets.pulse import Pulse
 from cvntrade_assets.assets.stage import Made, Stage, Summary, stage
+from cvntrade_assets.hyperparameters import MODELS, table_digest
 from cvntrade_assets.learning.from_settings import execution, fold_plans, recipe
 from cvntrade_assets.market.history import CandleHistory
 from cvntrade_assets.trading.pte import PTE
@@ -55,7 +56,8 @@ def show_folds(value: "tuple[Tested, ...]", summary: Summary, stage: Stage) -> M
 
 @stage(
     settings=TESTING_SETTINGS,
-    code_version="1",
+    # Every model of the table takes part in a fold.
+    code_version=f"1-{table_digest(*MODELS)}",
     group="discovery",
     owner="ml-owner",
     kinds={"xgboost", "optuna", "numba"},

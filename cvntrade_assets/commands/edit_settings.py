@@ -1,5 +1,6 @@
-"""`cvntrade settings set` and `unset`: the operators' table `base_env`, edited with a reason that stays on record."""
+"""`cvntrade settings set`, `unset`, `history`: the operators' table `base_env`, edited with a reason that stays."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -10,8 +11,14 @@ from cvntrade_assets.commands.author import author
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.operations.factors import resolve_run
+from cvntrade_assets.operations.masking import shown
+from cvntrade_assets.operations.seeds import AUTHOR
 from cvntrade_assets.settings import Layer, SettingsError, read_value
 from resources.secrets import process_mask
+from resources.settings_history import SettingChange, settings_history
+
+# More keys than these are not read by anybody who mistyped one.
+_LISTED = 20
 
 
 def set_settings(connection: Connection, words: Sequence[str], reason: str, console: Console) -> None:
@@ -49,14 +56,46 @@ def unset_settings(connection: Connection, keys: Sequence[str], reason: str, con
     before = connection.warehouse().base_env()
     missing = [key for key in keys if key not in before]
     if missing:
-        raise CommandError(
-            f"{', '.join(missing)} is not in base_env, which holds {', '.join(sorted(before)) or 'nothing'}."
-        )
+        raise CommandError(f"{', '.join(missing)} is not in base_env, which holds {_held(missing[0], before)}.")
     left = {key: text for key, text in before.items() if key not in keys}
     # A table that no run can use may be mended key by key; one that they can use stays so.
     if _is_usable(before):
         resolve_run(base_env=left, run={}, now=pd.Timestamp.now("UTC"))
     _change(connection, before, dict.fromkeys(keys), reason, console)
+
+
+def show_history(connection: Connection, key: str | None, limit: int, with_seeds: bool, console: Console) -> None:
+    """Print the newest changes of one key, or of all; what seeding inserted only when asked for, or for one key.
+
+    Raises:
+        CommandError: a limit below one.
+    """
+    if limit < 1:
+        raise CommandError(f"--limit {limit}: expected at least 1.")
+    leave_out = "" if with_seeds or key else AUTHOR
+    found = settings_history(connection.warehouse(), key, limit, leave_out)
+    if not found:
+        console.print(f"No change{'' if key is None else f' of {escape(shown(key))}'} is on record.", soft_wrap=True)
+    for change in found:
+        console.print("\n".join(_change_lines(change)), markup=False, highlight=False, soft_wrap=True)
+    if len(found) == limit:
+        console.print(f"These are the newest {limit}; there may be more: --limit.")
+
+
+def _change_lines(change: SettingChange) -> list[str]:
+    mask = process_mask()
+    when = f"{change.changed_at:%Y-%m-%d %H:%M:%S} UTC"
+    was, now = (_told(change.key, value) for value in (change.old_value, change.new_value))
+    reason = mask.text(" ".join((change.reason or "").split())) or "none given"
+    return [f"{when}  {change.key}: {was} → {now}", f"  by {mask.value(change.author)}: {reason}"]
+
+
+def _held(missing: str, before: Mapping[str, str]) -> str:
+    """What the table holds, as far as a person reads it."""
+    if len(before) <= _LISTED:
+        return ", ".join(sorted(before)) or "nothing"
+    close = ", ".join(difflib.get_close_matches(missing, sorted(before), n=3, cutoff=0.6))
+    return f"{len(before)} keys" + (f", the closest {close}" if close else "")
 
 
 def _is_usable(base_env: Mapping[str, str]) -> bool:

@@ -34,6 +34,7 @@ from cvntrade_assets.operations.rollout import (
     scope_of,
 )
 from cvntrade_assets.operations.sessions import GROUP_TAG
+from cvntrade_assets.settings import repeats_default
 from resources.rollouts import last_judgement, read_gates
 
 GATE_JOB = "rollout_gate"
@@ -145,8 +146,12 @@ def _begin(connection: Connection, request: RolloutRequest, console: Console) ->
 
 
 def _operators_settings(connection: Connection) -> dict[str, str]:
-    """The operators' layer as far as a rollout takes it over; what counts as now is the rollout's own."""
-    return {key: text for key, text in connection.warehouse().base_env().items() if key != "CVN_AS_OF"}
+    """The operators' layer as far as a rollout takes it over; what counts as now is the rollout's own.
+
+    What repeats a default is left out: seeding writes hundreds of keys and changes no run.
+    """
+    base_env = connection.warehouse().base_env()
+    return {key: text for key, text in base_env.items() if key != "CVN_AS_OF" and not repeats_default(key, text)}
 
 
 def _require_same_settings(under_way: _Rollout, stage: RolloutStage) -> None:

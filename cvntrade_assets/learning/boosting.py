@@ -68,6 +68,25 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class FixedTrees:
+    """A model that nobody searches: its hyperparameters and how many trees it grows, all of them.
+
+    Attributes:
+        params: names out of `HYPERPARAMETERS`.
+        rounds: trees.
+    """
+
+    params: Mapping[str, float | int]
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, float | int]) -> "FixedTrees":
+        """From a model's values in the table, among which `num_boost_round` is no parameter of a tree."""
+        params = {name: value for name, value in values.items() if name != "num_boost_round"}
+        return cls(params, int(values["num_boost_round"]))
+
+
+@dataclass(frozen=True)
 class Boosted:
     """A booster cut after its best round, that round's index, and every parameter it was trained with."""
 

@@ -8,32 +8,23 @@ in the matrix. What it does have a part in are the edges of the bins, which know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cvntrade_assets.learning.boosting import DEFAULT_MAX_BIN, Loss, Params, booster_params
+from cvntrade_assets.hyperparameters import default_values
+from cvntrade_assets.learning.boosting import DEFAULT_MAX_BIN, FixedTrees, Loss, booster_params
 from cvntrade_assets.learning.training import first_difference
 
 Floats: TypeAlias = NDArray[np.float64]
 
-ROUNDS = 60
-"""Trees of the cheap model; there is no early stopping, so that validation is left to the threshold."""
+CHEAP = FixedTrees.of(default_values("SCREENING"))
+"""The cheap model as declared: for one or two thousand weakly predictable rows, chosen once and never tuned.
 
-CHEAP_PARAMS: Mapping[str, float | int] = MappingProxyType(
-    {
-        "max_depth": 3,
-        "learning_rate": 0.05,
-        "min_child_weight": 5.0,
-        "subsample": 0.8,
-        "colsample_bytree": 0.3,
-    }
-)
-"""Hyperparameters of the cheap model: for one or two thousand weakly predictable rows, chosen once and never tuned."""
+There is no early stopping, so that validation is left to the threshold.
+"""
 
 
 class CheapModelError(ValueError):
@@ -46,30 +37,31 @@ class SharedMatrices:
     Args:
         learned: Features of every row that some point learns from; finite.
         scored: Features of every row that is scored; the same columns in the same order.
+        trees: The model that every point is fitted with.
 
     Raises:
         CheapModelError: The columns differ.
     """
 
-    def __init__(self, learned: pd.DataFrame, scored: pd.DataFrame) -> None:
+    def __init__(self, learned: pd.DataFrame, scored: pd.DataFrame, trees: FixedTrees = CHEAP) -> None:
         import xgboost as xgb
 
         difference = first_difference(list(learned.columns), list(scored.columns))
         if difference is not None:
             raise CheapModelError(f"the features to score differ from those to learn from: {difference}")
         # Compared here once, names are left out of the matrices: XGBoost would read all of them again in every round.
-        options: dict[str, Any] = {"max_bin": DEFAULT_MAX_BIN, "nthread": 1}
+        options: dict[str, Any] = {"max_bin": trees.params.get("max_bin", DEFAULT_MAX_BIN), "nthread": 1}
         self._learned = xgb.QuantileDMatrix(learned.to_numpy(), np.zeros(len(learned)), **options)
         self._scored = xgb.QuantileDMatrix(scored.to_numpy(), ref=self._learned, **options)
+        self._trees = trees
 
-    def scores(self, labels: Floats, weights: Floats, *, seed: int, params: Params = CHEAP_PARAMS) -> Floats:
+    def scores(self, labels: Floats, weights: Floats, *, seed: int) -> Floats:
         """Fit to one point's labels and score the rows to score.
 
         Args:
             labels: 1 BUY, 0 not, one per learned row; of any value where the weight is 0.
             weights: One per learned row; 0 leaves the row out.
             seed: Of row and column sampling; the same for all points, so that they differ in their labels only.
-            params: Hyperparameters.
 
         Returns:
             The score of BUY in (0, 1), one per scored row.
@@ -82,8 +74,8 @@ class SharedMatrices:
         share = _weighted_share(labels, weights)
         self._learned.set_label(np.where(weights > 0.0, labels, 0.0))
         self._learned.set_weight(weights)
-        used = booster_params(Loss("logistic"), params, seed=seed, base_score=share)
-        booster = xgb.train(used, self._learned, num_boost_round=ROUNDS)
+        used = booster_params(Loss("logistic"), self._trees.params, seed=seed, base_score=share)
+        booster = xgb.train(used, self._learned, num_boost_round=self._trees.rounds)
         return np.asarray(booster.predict(self._scored), dtype=np.float64)
 
 

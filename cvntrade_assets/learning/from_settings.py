@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS, default_values
 from cvntrade_assets.market.candles import timeframe_delta
-from cvntrade_assets.settings import HYPERPARAMETERS, Hyperparameter, Settings
+from cvntrade_assets.settings import Settings
 from cvntrade_assets.trading.execution import Execution
 from cvntrade_assets.trading.gates import GateLimits
 
 if TYPE_CHECKING:
-    from cvntrade_assets.learning.boosting import Loss
+    from cvntrade_assets.learning.boosting import FixedTrees, Loss
     from cvntrade_assets.learning.recipe import Recipe
     from cvntrade_assets.learning.splits import SliceFractions
     from cvntrade_assets.learning.timeline import FoldPlan
@@ -126,21 +127,27 @@ def gate_limits(settings: Settings) -> GateLimits:
 
 
 def search_space(settings: Settings) -> dict[str, "SearchRange"]:
-    """The declared ranges of what is searched and not pinned."""
+    """Where tuning looks for what is searched and not pinned."""
     from cvntrade_assets.learning.tuning import SearchRange
 
     pinned = settings.pinned()
     return {
-        item.name: SearchRange(item.low, item.high, item.log, item.integer)
+        item.name: SearchRange(*settings.search_bounds(item.name), item.search.log, item.integer)
         for item in HYPERPARAMETERS["XGBOOST"]
-        if item.searched and item.name not in pinned
+        if item.search is not None and item.name not in pinned
     }
 
 
 def fixed_hyperparameters(settings: Settings) -> dict[str, float | int]:
-    """Pinned values, and the defaults of those that are never searched."""
-    fixed = {item.name: _default(item) for item in HYPERPARAMETERS["XGBOOST"] if not item.searched}
-    return fixed | settings.pinned()
+    """Of the chain's model: pinned values, and the defaults of those that are never searched."""
+    return default_values("XGBOOST") | settings.pinned()
+
+
+def fixed_trees(settings: Settings, model: str) -> "FixedTrees":
+    """A model that nobody searches, `SCREENING`, `SELECTION` or `JUDGE`, as the run's settings have it."""
+    from cvntrade_assets.learning.boosting import FixedTrees
+
+    return FixedTrees.of(default_values(model) | settings.pinned(model))
 
 
 def loss(settings: Settings) -> "Loss":
@@ -185,8 +192,7 @@ def recipe(settings: Settings) -> "Recipe":
         trade_threshold_method=settings.choice("CVN_TRADE_THRESHOLD_METHOD"),
         round_trip=settings.costs.round_trip,
         seed=settings.whole("CVN_SEED"),
+        screening=fixed_trees(settings, "SCREENING"),
+        selection=fixed_trees(settings, "SELECTION"),
+        judge=fixed_trees(settings, "JUDGE"),
     )
-
-
-def _default(item: Hyperparameter) -> float | int:
-    return int(item.default) if item.integer else item.default

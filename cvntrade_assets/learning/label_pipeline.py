@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cvntrade_assets.learning.boosting import BUY, CLASSES, Floats
+from cvntrade_assets.hyperparameters import default_values
+from cvntrade_assets.learning.boosting import BUY, CLASSES, FixedTrees, Floats
 from cvntrade_assets.learning.splits import Fold, purged_folds
 
 Smoothing: TypeAlias = Literal["none", "mild", "aggressive"]
@@ -29,19 +30,9 @@ SUSPECT_WEIGHT = 0.5
 row."""
 
 _CLEANLAB = ("off", "filter", "reweight")
-_JUDGE_PARAMS = MappingProxyType(
-    {
-        "max_depth": 3,
-        "learning_rate": 0.1,
-        "min_child_weight": 5.0,
-        "subsample": 0.8,
-        "colsample_bytree": 0.5,
-        "reg_lambda": 5.0,
-    }
-)
-_JUDGE_ROUNDS = 60
-"""Rounds of the small model that judges labels. Fixed: stopping early on the judged fold would let it see
-them."""
+JUDGE = FixedTrees.of(default_values("JUDGE"))
+"""The small model that judges labels, as declared. Its trees are counted beforehand: stopping early on the judged
+fold would let it see them."""
 
 
 class LabelPipelineError(ValueError):
@@ -82,6 +73,7 @@ def prepare_labels(
     embargo: pd.Timedelta,
     seed: int,
     on_fold: OnFold | None = None,
+    judge: FixedTrees = JUDGE,
 ) -> PreparedLabels:
     """Find suspect labels of the training slice, then smooth BUY.
 
@@ -105,6 +97,7 @@ def prepare_labels(
         embargo: left out after each held-out block.
         seed: of the judging model.
         on_fold: called after each fold that was judged, with (folds judged, n_folds).
+        judge: the judging model.
 
     Returns:
         The prepared rows. With `none` and `off` the very objects that came in.
@@ -118,7 +111,9 @@ def prepare_labels(
     suspects = pd.Series(False, index=labels.index, name="suspect")
     if cleanlab != "off":
         folds = purged_folds(entry_time, exit_time, n_folds, embargo)
-        probabilities = out_of_sample_probabilities(features, labels, weights, folds=folds, seed=seed, on_fold=on_fold)
+        probabilities = out_of_sample_probabilities(
+            features, labels, weights, folds=folds, seed=seed, on_fold=on_fold, judge=judge
+        )
         suspects[:] = find_suspects(labels, probabilities, class_cap)
     if cleanlab == "filter":
         kept = ~suspects.to_numpy()
@@ -158,6 +153,7 @@ def out_of_sample_probabilities(
     folds: list[Fold],
     seed: int,
     on_fold: OnFold | None = None,
+    judge: FixedTrees = JUDGE,
 ) -> pd.DataFrame:
     """Class probabilities of each row from a model that was trained without it and its neighbours in time.
 
@@ -168,6 +164,7 @@ def out_of_sample_probabilities(
         folds: from `purged_folds`; together they hold out every row once.
         seed: of the model.
         on_fold: called after each fold with (folds judged, folds).
+        judge: the model.
 
     Returns:
         float64, one column per class that occurs, in ascending order, the index of `labels`.
@@ -184,7 +181,7 @@ def out_of_sample_probabilities(
                 "classes; expected every class. Use fewer folds, a longer training slice, or cleanlab off."
             )
         train = features.iloc[fold.train], numbers[fold.train], weights.iloc[fold.train]
-        probabilities[fold.held_out] = _judge(*train, features.iloc[fold.held_out], seed=seed)
+        probabilities[fold.held_out] = _judge(*train, features.iloc[fold.held_out], trees=judge, seed=seed)
         if on_fold is not None:
             on_fold(judged, len(folds))
     if np.isnan(probabilities).any():
@@ -223,23 +220,23 @@ def _judge(
     weights: pd.Series,
     judged: pd.DataFrame,
     *,
+    trees: FixedTrees,
     seed: int,
 ) -> Floats:
     """Class probabilities of `judged`, shape (rows, classes); `numbers` are 0 … classes - 1."""
     import xgboost as xgb
 
     settings = {
-        **_JUDGE_PARAMS,
+        **trees.params,
         "objective": "multi:softprob",
         "num_class": int(numbers.max()) + 1,
         "base_score": 0.5,
         "tree_method": "hist",
-        "max_bin": 64,
         "nthread": 1,
         "seed": seed,
     }
     train = xgb.DMatrix(features, numbers, weight=weights.to_numpy(dtype=np.float64), nthread=1)
-    booster = xgb.train(settings, train, _JUDGE_ROUNDS)
+    booster = xgb.train(settings, train, trees.rounds)
     return np.asarray(booster.predict(xgb.DMatrix(judged, nthread=1)), dtype=np.float64)
 
 

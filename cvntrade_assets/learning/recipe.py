@@ -16,7 +16,7 @@ from cvntrade_assets.learning.answers import answers
 from cvntrade_assets.learning.training_set import CusumMode, TrainingSet
 
 if TYPE_CHECKING:
-    from cvntrade_assets.learning.boosting import Loss, Params
+    from cvntrade_assets.learning.boosting import FixedTrees, Loss, Params
     from cvntrade_assets.learning.calibration import Calibration, Method, ThresholdMethod
     from cvntrade_assets.learning.label_pipeline import Cleanlab, PreparedLabels, Smoothing
     from cvntrade_assets.learning.training import TrainedModel
@@ -54,6 +54,9 @@ class Recipe:
         trade_threshold_method: What the threshold maximises from which a candle is traded.
         round_trip: Cost of a trade as a fraction of the position, for a threshold of expected value.
         seed: Of everything random.
+        screening: The cheap model that ranks the points of a grid.
+        selection: The small model that ranks features.
+        judge: The small model that doubts labels.
     """
 
     binary: bool
@@ -80,6 +83,9 @@ class Recipe:
     trade_threshold_method: ThresholdMethod
     round_trip: float
     seed: int
+    screening: FixedTrees
+    selection: FixedTrees
+    judge: FixedTrees
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ def fit(recipe: Recipe, rows: TrainingSet, *, say: Say) -> Fitted:
         recipe.n_folds,
         recipe.embargo,
         on_fold=lambda done, folds: say(f"feature selection: fold {done} of {folds} scored"),
+        trees=recipe.selection,
     )
     names = list(chosen.names)
     ready = _prepared(recipe, train, names, say)
@@ -179,6 +186,7 @@ def _prepared(recipe: Recipe, train: TrainingSet, names: list[str], say: Say) ->
         embargo=recipe.embargo,
         seed=recipe.seed,
         on_fold=lambda done, folds: say(f"cleanlab: fold {done} of {folds} judged"),
+        judge=recipe.judge,
     )
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cvntrade_assets.learning import scores
 from cvntrade_assets.learning.calibration import Calibration, CalibrationError, calibrate
-from cvntrade_assets.learning.cheap_model import CHEAP_PARAMS, ROUNDS, CheapModelError, SharedMatrices
+from cvntrade_assets.learning.cheap_model import CheapModelError, SharedMatrices
 from cvntrade_assets.learning.splits import SLICES, Boundaries
 from cvntrade_assets.trading.cost_levels import JUDGED_LEVEL, level_column
 from cvntrade_assets.trading.execution import Execution
@@ -116,7 +116,7 @@ def screen(
         interval: The candles' timeframe.
         grid: The PTEs.
         plan: Where train, validation and selection slice begin, and where the last ends; see `timeline.plan_screening`.
-        recipe: CUSUM, weights, embargo, threshold methods, cost and seed are read from it.
+        recipe: The cheap model, CUSUM, weights, embargo, threshold methods, cost and seed are read from it.
         execution: How signals become trades.
         least_trades: The fewest trades of an eligible point; see `least_trades_of`.
         n_candidates: Most candidates.
@@ -170,11 +170,12 @@ def least_trades_of(gate: int, selection: pd.Timedelta, test: pd.Timedelta) -> i
 def cheap_recipe(recipe: Recipe) -> Recipe:
     """The recipe with screening's model in place of its own: to fit it where the full one is fitted, and compare.
 
-    Its hyperparameters and no search, also of those that are pinned, no label pipeline, no calibration beyond the
-    thresholds. Three classes stay three, and the focal loss gives way to the logistic one. It is fitted as the full
-    recipe is, and so differs from screening's own model in three ways: constant features and near-duplicates go before
-    training, though the most important ones are not chosen; the trees are cut at the best round on validation; and
-    the thresholds are taken on calibration, where screening keeps all trees and takes them on validation.
+    Its hyperparameters and no search, also of those that are pinned for the full one, no label pipeline, no calibration
+    beyond the thresholds. Three classes stay three, and the focal loss gives way to the logistic one. It is fitted as
+    the full recipe is, and so differs from screening's own model in three ways: constant features and near-duplicates
+    go before training, though the most important ones are not chosen; the trees are cut at the best round on
+    validation; and the thresholds are taken on calibration, where screening keeps all trees and takes them on
+    validation.
     """
     from cvntrade_assets.learning.boosting import Loss
     from cvntrade_assets.learning.features import FEATURE_NAMES
@@ -183,9 +184,9 @@ def cheap_recipe(recipe: Recipe) -> Recipe:
         recipe,
         max_features=len(FEATURE_NAMES),
         fixed={},
-        params=CHEAP_PARAMS,
-        rounds=ROUNDS,
-        early_stopping_rounds=ROUNDS,
+        params=recipe.screening.params,
+        rounds=recipe.screening.rounds,
+        early_stopping_rounds=recipe.screening.rounds,
         smoothing="none",
         cleanlab="off",
         calibration="none",
@@ -261,7 +262,8 @@ class _Judge:
         self._train = train
         self._judged = rows.times[~train]
         self._validation = (rows.slices == _VALIDATION)[~train]
-        self._matrices = SharedMatrices(features.loc[rows.times[train]], features.loc[self._judged])
+        learned, judged = features.loc[rows.times[train]], features.loc[self._judged]
+        self._matrices = SharedMatrices(learned, judged, recipe.screening)
 
     def point(self, pte: PTE) -> _Found:
         """What one point comes to."""

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cvntrade_assets.hyperparameters import default_values
+from cvntrade_assets.learning.boosting import FixedTrees
 from cvntrade_assets.learning.splits import Fold, purged_folds
 from cvntrade_assets.learning.training_set import TrainingSet
 
@@ -16,19 +18,10 @@ OnFold: TypeAlias = Callable[[int, int], None]
 # Two features whose ranks agree beyond this tell a tree the same thing.
 DUPLICATE = 0.98
 
-_ROUNDS = 50
-_PARAMS: dict[str, str | int | float] = {
-    "tree_method": "hist",
-    "max_bin": 64,
-    "max_depth": 3,
-    "eta": 0.1,
-    "subsample": 0.8,
-    "colsample_bytree": 0.5,
-    "min_child_weight": 5.0,
-    "base_score": 0.5,
-    "nthread": 1,
-    "verbosity": 0,
-}
+RANKING = FixedTrees.of(default_values("SELECTION"))
+"""The small model whose gain ranks features, as declared."""
+
+_ALWAYS: dict[str, str | int | float] = {"tree_method": "hist", "base_score": 0.5, "nthread": 1, "verbosity": 0}
 
 
 class UnusableSelectionError(ValueError):
@@ -56,6 +49,8 @@ def select_features(
     n_folds: int,
     embargo: pd.Timedelta,
     on_fold: OnFold | None = None,
+    *,
+    trees: FixedTrees = RANKING,
 ) -> FeatureSelection:
     """Keep at most ``max_features`` features: no constant, no near-duplicate, the most useful to small trees.
 
@@ -71,6 +66,7 @@ def select_features(
         n_folds: Number of purged folds.
         embargo: Embargo of the folds.
         on_fold: Called after each fold with (folds scored, n_folds).
+        trees: The small model.
 
     Returns:
         The selection; with ``max_features`` at or above the number of candidates, all of them.
@@ -91,7 +87,7 @@ def select_features(
     reasons |= {i: f"near-duplicate of {features.columns[of]}" for i, of in duplicates.items()}
     candidates = np.array([i for i in alive if i not in duplicates])
     folds = purged_folds(training.targets["entry_time"], training.targets["exit_time"], n_folds, embargo)
-    gains = _mean_gain(training, candidates, folds, seed, on_fold)
+    gains = _mean_gain(training, candidates, folds, trees, seed, on_fold)
     ranked = candidates[np.argsort(-gains, kind="stable")]
     reasons |= {int(i): f"not among the {max_features} best" for i in ranked[max_features:]}
     scores = np.full(features.shape[1], np.nan)
@@ -140,6 +136,7 @@ def _mean_gain(
     training: TrainingSet,
     candidates: NDArray[np.intp],
     folds: list[Fold],
+    trees: FixedTrees,
     seed: int,
     on_fold: OnFold | None,
 ) -> NDArray[np.float64]:
@@ -150,7 +147,7 @@ def _mean_gain(
     shares = []
     for number, fold in enumerate(folds):
         rows = (values[fold.train], target[fold.train], weight[fold.train])
-        shares.append(_gain_shares(*rows, len(classes), seed + number))
+        shares.append(_gain_shares(*rows, len(classes), trees, seed + number))
         if on_fold is not None:
             on_fold(number + 1, len(folds))
     mean: NDArray[np.float64] = np.mean(shares, axis=0)
@@ -162,6 +159,7 @@ def _gain_shares(
     target: NDArray[np.intp],
     weight: NDArray[np.float64],
     n_classes: int,
+    trees: FixedTrees,
     seed: int,
 ) -> NDArray[np.float64]:
     import xgboost as xgb
@@ -169,8 +167,8 @@ def _gain_shares(
     objective: dict[str, str | int] = {"objective": "binary:logistic"}
     if n_classes > 2:
         objective = {"objective": "multi:softprob", "num_class": n_classes}
-    matrix = xgb.QuantileDMatrix(values, target, weight=weight, max_bin=_PARAMS["max_bin"], nthread=1)
-    booster = xgb.train(_PARAMS | objective | {"seed": seed}, matrix, num_boost_round=_ROUNDS)
+    matrix = xgb.QuantileDMatrix(values, target, weight=weight, max_bin=trees.params["max_bin"], nthread=1)
+    booster = xgb.train({**trees.params, **_ALWAYS, **objective, "seed": seed}, matrix, num_boost_round=trees.rounds)
     gain = booster.get_score(importance_type="total_gain")
     gains = np.array([gain.get(f"f{i}", 0.0) for i in range(values.shape[1])], dtype=np.float64)
     total = gains.sum()

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS, hyperparameter_key
 from cvntrade_assets.market.candles import timeframe_delta
 from cvntrade_assets.operations.guardrails import CUSUM_KEYS, GUARDRAILS, ROW_KEYS
-from cvntrade_assets.settings import HYPERPARAMETERS, Layer, Settings, hyperparameter_key
+from cvntrade_assets.settings import Layer, Settings
 
 # What is usual, in canonical text. Written down a second time on purpose: a declared default that changed by mistake
 # is then unusual too, and nobody's explicit choice.

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cvntrade_assets.settings import HYPERPARAMETERS, Settings
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS
+from cvntrade_assets.settings import Settings
 
 Terms = Mapping[str, float]
 

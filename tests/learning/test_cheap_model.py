@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import xgboost as xgb
 
-from cvntrade_assets.learning.cheap_model import CHEAP_PARAMS, ROUNDS, CheapModelError, SharedMatrices
+from cvntrade_assets.learning.boosting import FixedTrees
+from cvntrade_assets.learning.cheap_model import CHEAP, CheapModelError, SharedMatrices
 
-UNSAMPLED = {**CHEAP_PARAMS, "subsample": 1.0, "colsample_bytree": 1.0}
+ROUNDS = CHEAP.rounds
+UNSAMPLED = {**CHEAP.params, "subsample": 1.0, "colsample_bytree": 1.0}
+WHOLE = FixedTrees(UNSAMPLED, ROUNDS)
 
 
 def make_rows(rows: int, seed: int) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:
@@ -43,7 +46,7 @@ def test_scores_are_those_of_xgboost_on_a_plain_matrix(learned: Any, scored: pd.
         "base_score": np.average(labels, weights=weights),
     }
     expected = xgb.train(params, matrix, ROUNDS).predict(xgb.DMatrix(scored))
-    found = SharedMatrices(features, scored).scores(labels, weights, seed=0, params=UNSAMPLED)
+    found = SharedMatrices(features, scored, WHOLE).scores(labels, weights, seed=0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert found.dtype == np.float64
 
@@ -51,8 +54,8 @@ def test_scores_are_those_of_xgboost_on_a_plain_matrix(learned: Any, scored: pd.
 def test_a_row_that_weighs_nothing_is_not_learned_from(learned: Any, scored: pd.DataFrame):
     features, labels = learned
     kept = np.random.default_rng(4).random(len(labels)) < 0.7
-    matrices = SharedMatrices(features, scored)
-    found = matrices.scores(labels, kept.astype(np.float64), seed=0, params=UNSAMPLED)
+    matrices = SharedMatrices(features, scored, WHOLE)
+    found = matrices.scores(labels, kept.astype(np.float64), seed=0)
 
     ref = xgb.QuantileDMatrix(features, max_bin=64, nthread=1)
     only = xgb.QuantileDMatrix(features[kept], labels[kept], ref=ref, max_bin=64, nthread=1)
@@ -60,10 +63,10 @@ def test_a_row_that_weighs_nothing_is_not_learned_from(learned: Any, scored: pd.
     np.testing.assert_allclose(found, xgb.train(params, only, ROUNDS).predict(xgb.DMatrix(scored)), rtol=1e-5)
 
     other = np.where(kept, labels, 1.0 - labels)
-    assert np.array_equal(found, matrices.scores(other, kept.astype(np.float64), seed=0, params=UNSAMPLED))
+    assert np.array_equal(found, matrices.scores(other, kept.astype(np.float64), seed=0))
     unknown = np.where(kept, labels, np.nan)
-    assert np.array_equal(found, matrices.scores(unknown, kept.astype(np.float64), seed=0, params=UNSAMPLED))
-    assert not np.array_equal(found, matrices.scores(labels, np.ones(len(labels)), seed=0, params=UNSAMPLED))
+    assert np.array_equal(found, matrices.scores(unknown, kept.astype(np.float64), seed=0))
+    assert not np.array_equal(found, matrices.scores(labels, np.ones(len(labels)), seed=0))
 
 
 def test_points_do_not_feel_each_other(learned: Any, scored: pd.DataFrame):

@@ -29,6 +29,9 @@ EVERYTHING_ELSEWHERE = {
     "CVN_SEED": "7",
 }
 
+# Ours, and XGBoost's own defaults spelt out.
+FIXED = {"max_bin": 64, "colsample_bylevel": 1.0, "colsample_bynode": 1.0, "max_delta_step": 0.0}
+
 
 def rows_for(recipe: Recipe) -> TrainingSet:
     labels = label_candles(history().candles, PTE_TESTED, interval=history().interval, binary=recipe.binary)
@@ -61,7 +64,7 @@ def step_by_step(rows: TrainingSet, smoothing, cleanlab, objective, loss, method
     recipe = small_recipe()
     params = tune(
         ready.features, ready.labels, ready.weights, kept["label"], kept["entry_time"], kept["exit_time"],
-        n_trials=2, n_folds=2, objective=objective, search_space=recipe.search_space, fixed_params={"max_bin": 64},
+        n_trials=2, n_folds=2, objective=objective, search_space=recipe.search_space, fixed_params=FIXED,
         loss=loss, rounds=40, early_stopping_rounds=15, seed=seed, workers=1, embargo=embargo,
     ).params  # fmt: skip
     model = train_model(

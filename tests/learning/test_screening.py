@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
 from cvntrade_assets.learning.calibration import calibrate
-from cvntrade_assets.learning.cheap_model import CHEAP_PARAMS, ROUNDS, SharedMatrices
+from cvntrade_assets.learning.cheap_model import CHEAP, SharedMatrices
 from cvntrade_assets.learning.features import FEATURE_NAMES, compute_features
 from cvntrade_assets.learning.from_settings import recipe as recipe_of
 from cvntrade_assets.learning.recipe import Recipe, fit, predict
@@ -352,8 +352,8 @@ def test_the_cheap_recipe_fits_screenings_model_where_the_full_one_is_fitted():
     candles, features = market(1.0, 0)
     whole = make_recipe(cleanlab="filter", smoothing="mild", calibration="isotonic", fixed={"reg_lambda": 50.0})
     cheap = cheap_recipe(whole)
-    assert cheap.params == CHEAP_PARAMS
-    assert (cheap.rounds, cheap.calibration, cheap.cleanlab, cheap.smoothing) == (ROUNDS, "none", "off", "none")
+    assert cheap.params == CHEAP.params
+    assert (cheap.rounds, cheap.calibration, cheap.cleanlab, cheap.smoothing) == (CHEAP.rounds, "none", "off", "none")
     assert (cheap.embargo, cheap.seed, cheap.threshold_method) == (whole.embargo, whole.seed, whole.threshold_method)
 
     from cvntrade_assets.learning.barriers import label_candles
@@ -364,8 +364,8 @@ def test_the_cheap_recipe_fits_screenings_model_where_the_full_one_is_fitted():
     rows = cut_training_set(features, labels, events, "event", plan_of(features), cheap.embargo, True)
     fitted = fit(cheap, rows, say=lambda _: None)
     assert not fitted.tuned
-    assert dict(fitted.params) == dict(CHEAP_PARAMS)
-    assert fitted.model.best_iteration < ROUNDS
+    assert dict(fitted.params) == dict(CHEAP.params)
+    assert fitted.model.best_iteration < CHEAP.rounds
     assert len(fitted.model.feature_names) > 0.5 * len(FEATURE_NAMES)
     told = predict(fitted, features)
     assert (told["score"] == told["probability"]).all()
