@@ -22,6 +22,7 @@ from cvntrade_assets.operations.guardrails import BLOCKING_PREFLIGHT, GUARDRAILS
 from cvntrade_assets.operations.masking import Mask
 from cvntrade_assets.operations.preflight import preflight, sized
 from cvntrade_assets.operations.rollout import ROLLOUT_TAG
+from cvntrade_assets.operations.run_pods import training_room_gib
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
 from resources.artifacts import ArtifactStore
@@ -66,7 +67,8 @@ def preflight_checks(used_keys: Collection[str]) -> dg.AssetChecksDefinition:
         chosen = {name for key in context.selected_asset_check_keys for name in CHECKS[key.name]}
         size = stored_size(subject, settings)
         rollout = standing(warehouse, settings.variants, run.tags.get(ROLLOUT_TAG))
-        judged = preflight(size, settings, used_keys=used_keys, rollout=rollout)
+        pod_gib = training_room_gib(run.tags, settings)
+        judged = preflight(size, settings, used_keys=used_keys, rollout=rollout, pod_gib=pod_gib)
         evaluations = [each for each in judged if each.guardrail in chosen]
         occasion = Occasion(run.run_id, crypto, session_of(run.run_id, run.tags), settings.variants, "check")
         # Before any verdict counts: what is not on record has not been judged.

@@ -57,10 +57,12 @@ def judge_registration(
             f"the registry knows no model of {pte} from rolling backtest {rolling_version}: register it again"
         )
     try:
-        files = model_files(store.require("rolling_backtest", crypto, rolling_version), pte)
+        # Held until the file is read: with it goes the copy of what stands in object storage.
+        rolling = store.require("rolling_backtest", crypto, rolling_version)
+        content = model_files(rolling, pte)[MODEL_FILE].read_bytes()
     except ArtifactError as error:
         return Breach(str(error))
-    return _differs(model, files[MODEL_FILE].read_bytes(), "the artifact store") or _in_mlflow(model, mirror)
+    return _differs(model, content, "the artifact store") or _in_mlflow(model, mirror)
 
 
 def _in_mlflow(model: ModelVersion, mirror: ModelMirror) -> Breach | None:

@@ -83,9 +83,19 @@ def process_role(arguments: Sequence[str], *, is_spawned: bool) -> str:
     return _PROGRAMS.get(name.replace("cvntrade_assets", "cvntrade"), name.replace(" ", "-") or "python")
 
 
+def own_role() -> str:
+    """What this process is."""
+    return process_role(sys.argv, is_spawned=multiprocessing.parent_process() is not None)
+
+
+def is_run_worker() -> bool:
+    """Whether this process executes a run."""
+    return own_role() == RUN
+
+
 def connection_name() -> str:
     """The application_name of this process's connections: `cvntrade <role> <code version> <pid>@<host>`."""
-    role = process_role(sys.argv, is_spawned=multiprocessing.parent_process() is not None)
+    role = own_role()
     name = f"cvntrade {role} {code_version()} {os.getpid()}@{platform.node()}"
     return name.encode("ascii", "replace").decode()[:NAME_BYTES]
 

@@ -26,12 +26,15 @@ _PROCESS = re.compile(r"\(pid: (\d+)\)")
 
 
 def connected_processes(warehouse: Warehouse) -> list[LiveProcess]:
-    """Every server and run worker that is connected to this PostgreSQL, oldest first; commands are left out."""
+    """Every server and run worker that is connected to this PostgreSQL, oldest first; commands are left out.
+
+    PostgreSQL shows everybody's name and, but for one's own role, nobody's start.
+    """
     with warehouse.begin() as connection:
         rows = connection.execute(_CONNECTED).all()
     found = [(read_connection_name(row.application_name), row.since) for row in rows]
     return [
-        LiveProcess(*named, pd.Timestamp(since).tz_convert("UTC"))
+        LiveProcess(*named, None if since is None else pd.Timestamp(since).tz_convert("UTC"))
         for named, since in found
         if named is not None and named[0] != COMMAND
     ]

@@ -28,7 +28,7 @@ def platform_of(warehouse: Warehouse, job: str, settings: Settings, now: pd.Time
     infra, success = fresh.get(("infra_health", PLATFORM)), fresh.get(("pipeline_success_rate", job))
     # An infra_health that is unknown as a whole may know a part, and a part can be saturated.
     measured = {} if infra is None else infra.inputs
-    kills = _number(measured.get("oom_kills"))
+    kills, lost = _number(measured.get("oom_kills")), _number(measured.get("pods_lost"))
     # On one machine it is this very run that keeps the processors busy: that says nothing of the platform.
     is_own_work = measured.get("source") == MACHINE
     return Platform(
@@ -36,6 +36,7 @@ def platform_of(warehouse: Warehouse, job: str, settings: Settings, now: pd.Time
         oom_kills=None if kills is None else round(kills),
         pvc_used=_share(measured.get("volume_used")),
         cpu_used=None if is_own_work else _share(measured.get("cpu_used")),
+        pods_lost=None if lost is None else round(lost),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
+from dagster._core.execution.plan.active import CONCURRENCY_CLAIM_MESSAGE_INTERVAL
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 
 from cvntrade_assets.operations.factors import FACTOR_TAG, FACTORS, VARIANT_TAG, resolve_run
@@ -166,11 +167,15 @@ class SeenRun:
         return self.instance.all_logs(self.run.run_id, of_type=_STEP_EVENTS)
 
     @cached_property
+    def _last(self) -> "Sequence[dg.EventLogEntry]":
+        """Its newest events, newest first."""
+        return self.instance.event_log_storage.get_logs_for_run(self.run.run_id, limit=_NEWEST, ascending=False)
+
+    @cached_property
     def _newest(self) -> "Sequence[dg.EventLogEntry]":
         """Its newest signs of progress, newest first."""
-        events = self.instance.event_log_storage.get_logs_for_run(self.run.run_id, limit=_NEWEST, ascending=False)
         # Engine events come from Dagster's servers and from the watch itself: they are not the worker's.
-        return [event for event in events if not (event.dagster_event and event.dagster_event.is_engine_event)]
+        return [event for event in self._last if not (event.dagster_event and event.dagster_event.is_engine_event)]
 
     @cached_property
     def _began(self) -> dict[str, float]:
@@ -206,8 +211,14 @@ class SeenRun:
         return StageFacts(name, seconds, history, said)
 
     def _silent_seconds(self) -> float:
-        newest = max((event.timestamp for event in self._newest), default=0.0)
-        return self.now.timestamp() - max(newest, self.record.start_time or 0.0)
+        signs = [event.timestamp for event in self._newest]
+        # A step that waits for a place in a pool is not stuck; silence begins when its next word of that is overdue.
+        signs += [
+            event.timestamp + CONCURRENCY_CLAIM_MESSAGE_INTERVAL
+            for event in self._last
+            if _waits_for_place(event) and event.step_key not in self._began
+        ]
+        return max(0.0, self.now.timestamp() - max([*signs, self.record.start_time or 0.0]))
 
     def _train_rows(self) -> int | None:
         """Of the training set that this run made or reused, else of its crypto's newest one."""
@@ -268,6 +279,12 @@ def factor_minutes(warehouse: Warehouse, factor: str) -> list[float]:
     )
     with warehouse.begin() as connection:
         return [float(minutes) for minutes in connection.scalars(query)]
+
+
+def _waits_for_place(event: "dg.EventLogEntry") -> bool:
+    """Whether the worker says that a step waits for a place in a pool."""
+    said = event.dagster_event
+    return bool(said and said.is_engine_event and event.step_key and "pool" in said.engine_event_data.metadata)
 
 
 def _is_word(event: "dg.EventLogEntry") -> bool:

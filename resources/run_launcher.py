@@ -1,80 +1,44 @@
-"""Dagster's launcher for one machine, whose `terminate` does not return before the run's process is gone.
+"""Where runs take place: each in a process of the code server's machine, or each in a pod of its own.
 
-Dagster's own asks the code server to have the worker interrupt itself. A worker that hangs in C code never does: its
-run would be marked as failed and tried again while the old process still holds its memory and may write. Worse, when
-that C code keeps the interpreter's lock, the code server waits for the worker's answer for ever, and no run starts or
-ends any more. So the worker gets its interrupt from here, and after a while it is killed.
-
-On Kubernetes the launcher deletes the run's pod, and nothing of this is needed.
+dagster.yaml is the same for both; CVN_RUNS_IN says which. What Dagster gets is the one or the other, never a wrapper:
+Dagster asks a launcher what it is.
 """
 
-import os
-import signal
-import time
+from collections.abc import Mapping
+from typing import Any
 
-from dagster import DagsterEventType
-from dagster._core.launcher import DefaultRunLauncher
-from dagster._grpc.client import DagsterGrpcClient
-from dagster._grpc.types import GetCurrentRunsResult
-from dagster._serdes import deserialize_value
+from dagster import StringSource
+from dagster._core.launcher import RunLauncher
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-GRACE_SECONDS = 10.0
-"""How long an interrupted worker may take to end; what it publishes is whole or not there, so it may be killed."""
-
-POLL_SECONDS = 0.2
-_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+PROCESSES = "processes"
+PODS = "pods"
 
 
-class EndingRunLauncher(DefaultRunLauncher):
-    """Runs are children of the code server; to terminate one is to wait for its end, and to kill it when none comes."""
+class PlacedRunLauncher(RunLauncher, ConfigurableClass):
+    """What dagster.yaml names; building it from there gives the launcher of the place."""
 
-    def terminate(self, run_id: str) -> bool:
-        """Interrupt the run's worker, wait for its end, kill it if need be; False when there was none to interrupt."""
-        client = self._get_grpc_client_for_termination(run_id)  # type: ignore[no-untyped-call]
-        worker = self._worker(run_id)
-        run = self._instance.get_run_by_id(run_id)
-        if run is None or client is None or client.host not in _HERE or worker is None:
-            asked: bool = super().terminate(run_id)  # type: ignore[no-untyped-call]
-            return asked
-        self._instance.report_run_canceling(run)
-        # Only while the code server says that its child works on this run is the process id certain to be the child's.
-        if not _works(client, run_id):
-            return False
-        _send(worker, signal.SIGINT)
-        if not _ends(client, run_id):
-            _send(worker, signal.SIGKILL)
-            _ends(client, run_id)
-            message = f"Process {worker} did not react to an interrupt within {GRACE_SECONDS:g} s and was killed."
-            self._instance.report_engine_event(message, run, cls=type(self))
-        return True
+    @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        """One word, most often from the environment."""
+        return {"runs_in": StringSource}
 
-    def _worker(self, run_id: str) -> int | None:
-        """The worker's process id, as it said itself when it started; None when it has not yet."""
-        for entry in self._instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
-            event = entry.dagster_event
-            pid = event.engine_event_data.metadata.get("pid") if event else None
-            if pid is not None:
-                return int(str(pid.value))
-        return None
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Any:
+        """The launcher of the place.
 
+        Raises:
+            ValueError: there is no such place.
+        """
+        place = config_value["runs_in"]
+        if place == PROCESSES:
+            from resources.process_launcher import EndingRunLauncher
 
-def _works(client: DagsterGrpcClient, run_id: str) -> bool:
-    """Whether the code server has a child at work on the run; it looks at its children twice a second."""
-    return run_id in deserialize_value(client.get_current_runs(), GetCurrentRunsResult).current_runs
+            return EndingRunLauncher(inst_data)
+        if place == PODS:
+            from resources.pod_launcher import pod_launcher
 
-
-def _ends(client: DagsterGrpcClient, run_id: str) -> bool:
-    """Whether the run's process ends within the grace time."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    while _works(client, run_id):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
-
-
-def _send(worker: int, number: signal.Signals) -> None:
-    try:
-        os.kill(worker, number)
-    except ProcessLookupError:
-        return  # it has just ended by itself
+            return pod_launcher(inst_data)
+        raise ValueError(
+            f"run_launcher.runs_in in dagster.yaml (CVN_RUNS_IN) is {place!r}: expected {PROCESSES} or {PODS}"
+        )

@@ -23,6 +23,7 @@ from resources.dagster_facts import is_at_work, job_facts, sessions_going_on, si
 from resources.job_runs import JobRuns
 from resources.machine import MachineWatch, infra_of_machine
 from resources.moments import as_utc, as_utc_or_none
+from resources.pod_faults import count_faults
 from resources.prometheus import infra_of_cluster
 from resources.secrets import process_mask
 from resources.warehouse import Warehouse, WarehouseError
@@ -187,7 +188,7 @@ def _infra(
     """What Prometheus says where one is configured, else what this machine says; and Dagster's daemons."""
     url, machine = os.environ.get(PROMETHEUS_URL), watch or MachineWatch.look(now)
     others = bool(url)
-    infra = infra_of_cluster(url) if url else infra_of_machine(machine, warehouse)
+    infra = _with_pods(infra_of_cluster(url) if url else infra_of_machine(machine, warehouse), warehouse, now)
     try:
         silent = silent_daemons(runs, settings, now, daemons)
         if not others:
@@ -198,6 +199,13 @@ def _infra(
         # Nothing that is known is down, and of the rest nothing is known.
         return infra
     return replace(infra, down=(*silent, *(infra.down or ())))
+
+
+def _with_pods(infra: InfraFacts, warehouse: Warehouse, now: pd.Timestamp) -> InfraFacts:
+    """With the pods of runs that are on record; whoever counts kills of processes may have counted theirs too."""
+    killed, lost = count_faults(warehouse, now)
+    kills = infra.oom_kills if not killed else max(killed, infra.oom_kills or 0)
+    return replace(infra, oom_kills=kills, pods_lost=lost)
 
 
 def _one(warehouse: Warehouse, query: sa.TextClause, asked: Mapping[str, Any]) -> Any:

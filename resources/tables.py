@@ -172,6 +172,26 @@ WATCHED_RUNS = sa.Table(
     comment="How each run that the watch saw went: when it began, when it began to train, when and how it ended.",
 )
 
+POD_FAULTS = sa.Table(
+    "pod_faults",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("crypto", sa.Text),
+    sa.Column("work", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("pod", sa.Text, nullable=False),
+    sa.Column("node", sa.Text, nullable=False),
+    sa.Column("memory_gib", sa.Double),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("found_at", sa.TIMESTAMP(timezone=True), nullable=False, server_default=_NOW),
+    # Who looks twice finds it twice.
+    sa.UniqueConstraint("run_id", "kind", "pod", name="pod_faults_once"),
+    sa.Index("pod_faults_found", "found_at"),
+    comment="What went wrong with the pods of runs: lost, killed for want of memory, never scheduled.",
+)
+
 ROLLOUT_GATES = sa.Table(
     "rollout_gates",
     METADATA,

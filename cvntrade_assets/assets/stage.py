@@ -21,6 +21,7 @@ from cvntrade_assets.operations.pipelines import is_discoverys
 from cvntrade_assets.operations.preflight import judge_stored, refusal_told
 from cvntrade_assets.operations.provenance import CONTENT, FORCE_TAG, FORCED, Provenance
 from cvntrade_assets.operations.rollout import ROLLOUT_TAG, RolloutStage, read_tag
+from cvntrade_assets.operations.run_pods import given_memory_gib, pool_of
 from cvntrade_assets.partitions import CRYPTO
 from cvntrade_assets.settings import Settings
 from resources.artifacts import Artifact
@@ -134,6 +135,7 @@ def stage(
                 **({ON_DEMAND: True} if on_demand else {}),
             },
             required_resource_keys=set(RESOURCES),
+            pool=pool_of(name),
             io_manager_key="io_manager",
             output_required=True,
         )
@@ -215,7 +217,7 @@ def _refuse_blocked_training(here: Stage) -> None:
     prepared = here.inputs.get("label_pipeline")
     fitted_rows = None if prepared is None else int(prepared.manifest.summary["rows"])
     rollout = standing(warehouse, settings.variants, _rollout_tag(here))
-    judged = judge_stored(training.manifest.summary, settings, rollout, fitted_rows)
+    judged = judge_stored(training.manifest.summary, settings, rollout, fitted_rows, given_memory_gib(run.tags))
     stopping = [each for each in judged if each.stops]
     new = stopping if is_judged(warehouse, run.run_id, here.crypto) else judged
     occasion = Occasion(run.run_id, here.crypto, session_of(run.run_id, run.tags), settings.variants, "check")

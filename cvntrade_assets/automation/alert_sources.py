@@ -1,4 +1,4 @@
-"""Sensor: makes alerts of failed checks, failed runs, what the watch over runs finds, and failed ticks."""
+"""Sensor: makes alerts of failed checks and runs, what the watch over runs finds, pods that failed, failed ticks."""
 
 import itertools
 import json
@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from cvntrade_assets.operations.condition import Condition
 from cvntrade_assets.operations.factors import FACTORS
+from cvntrade_assets.operations.pod_faults import SOURCE as POD_FAULTS
+from cvntrade_assets.operations.pod_faults import fault_conditions
 from cvntrade_assets.operations.taxonomy import Role
 from cvntrade_assets.partitions import CRYPTO
 from resources.alert_settings import alert_settings
@@ -28,6 +30,7 @@ from resources.alert_sources import (
     same_check,
 )
 from resources.alerts import raise_alerts, reconcile, resolve_alerts
+from resources.pod_faults import standing_faults
 from resources.run_facts import runs_ended_since, runs_going_on, updated
 from resources.warehouse import Warehouse
 
@@ -130,9 +133,12 @@ def alert_sources(context: dg.SensorEvaluationContext, warehouse: dg.ResourcePar
         found = [*_about(known, checks), *_about(known, ended), *watched.conditions.values()]
         conditions = [condition for condition in found if condition.key not in over]
         reconcile(connection, "ticks", ticks, now, settings)
+        pods = fault_conditions(standing_faults(connection, now))
+        reconcile(connection, POD_FAULTS, pods, now, settings)
         raise_alerts(connection, conditions, now, settings)
         closed = resolve_alerts(connection, over, now)
-    told = f"{len(conditions)} conditions, {len(ticks)} failing sensors or schedules, {closed} alerts are over"
+    holding = f"{len(conditions)} conditions, {len(ticks)} failing sensors or schedules, {len(pods)} pods of runs"
+    told = f"{holding}, {closed} alerts are over"
     return dg.SensorResult(skip_reason=dg.SkipReason(told), cursor=Cursor(ends, checked, read).text())
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from cvntrade_assets.operations.run_pods import WORK_TAG, Work
 from cvntrade_assets.partitions import CRYPTO
 from resources.job_runs import failure_reason
 from resources.scratch import scratch_schema, scratch_tracking
@@ -140,6 +141,7 @@ def production_smoke_job(build_chain: BuildChain) -> dg.JobDefinition:
     @dg.job(
         name="production_smoke",
         description="One crypto, the fewest folds, a variant at a time through the real chain; leaves nothing behind.",
+        tags={WORK_TAG: Work.TRAINING.value},
     )
     def production_smoke() -> None:
         smoke_chain()

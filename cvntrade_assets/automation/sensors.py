@@ -6,6 +6,7 @@ from cvntrade_assets.automation.alert_delivery import alert_delivery
 from cvntrade_assets.automation.alert_sources import alert_sources
 from cvntrade_assets.automation.freshness_watch import freshness_watch
 from cvntrade_assets.automation.golden_signals import golden_signals_watch
+from cvntrade_assets.automation.pools import sync_pools
 from cvntrade_assets.automation.refresh_stale import refresh_stale_cryptos
 from cvntrade_assets.automation.run_watch import run_watch
 from cvntrade_assets.partitions import CRYPTO
@@ -36,6 +37,7 @@ def sync_universe(
 
 SENSORS = (
     sync_universe,
+    sync_pools,
     run_watch,
     golden_signals_watch,
     freshness_watch,

@@ -13,7 +13,9 @@ from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.local.addresses import read_addresses
 from cvntrade_assets.local.options import home_folder
 from cvntrade_assets.operations.factors import resolve_run
+from cvntrade_assets.operations.run_pods import training_memory_gib
 from cvntrade_assets.settings import Settings
+from resources.dagster_address import dagster_url
 from resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _INSTANCE = (
     "CVN_PG_PASSWORD",
     "CVN_COMPUTE_LOGS",
     "CVN_MAX_CONCURRENT_RUNS",
+    "CVN_RUNS_IN",
 )
 
 
@@ -42,9 +45,13 @@ class Connection:
     ui_url: str
     environment: Mapping[str, str] = field(repr=False)
 
+    def training_pod_gib(self, settings: Settings) -> float | None:
+        """Memory that the pod of a run that trains would be given, in GiB; None where runs have no pods."""
+        return training_memory_gib(settings) if self.environment.get("CVN_RUNS_IN") == "pods" else None
+
     @cached_property
     def _warehouse(self) -> Warehouse:
-        return Warehouse(self.environment["CVN_WAREHOUSE_URL"])
+        return Warehouse(self.environment["CVN_WAREHOUSE_URL"], dagster_url(self.environment))
 
     def enter(self) -> None:
         """Start this command again in the environment that Dagster's instance reads, unless it is in it already.

@@ -92,7 +92,7 @@ def print_processes(facts: Facts, console: Console) -> None:
             escape(process.role),
             _coloured(process, facts.installed),
             escape(f"{process.pid}@{process.host}"),
-            f"{process.since:%Y-%m-%d %H:%M:%S}",
+            "not shown to this role" if process.since is None else f"{process.since:%Y-%m-%d %H:%M:%S}",
             escape(", ".join(f"{run.run_id[:8]} {run.crypto} {run.status}" for run in served)),
         )
     console.print(table)

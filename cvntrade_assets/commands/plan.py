@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -22,6 +21,7 @@ from cvntrade_assets.operations.preflight import refusal_told, refusals
 from cvntrade_assets.operations.provenance import Provenance
 from cvntrade_assets.operations.rollout import RolloutStanding
 from cvntrade_assets.settings import Settings
+from resources.artifacts import Shelves
 from resources.gate import Gate, GateClosedError
 from resources.rollouts import standing
 
@@ -50,11 +50,12 @@ def plan(
     rollout = standing(connection.warehouse(), settings.variants, None)
     plans = {}
     with dg.DagsterInstance.get() as instance:
-        gate = Gate(instance, BLOCKING_CHECKS)
+        gate, shelves = Gate(instance, BLOCKING_CHECKS), Shelves(connection.warehouse())
         for crypto in cryptos:
-            current = _current(connection, gate, crypto)
+            current = _current(connection, gate, shelves, crypto)
             if "training_set" in current:
-                current["training_set"] = _judged(current["training_set"], settings, rollout)
+                pod_gib = connection.training_pod_gib(settings)
+                current["training_set"] = _judged(current["training_set"], settings, rollout, pod_gib)
             plans[crypto] = plan_crypto(facts, current, settings, newest, force=force)
     return plans
 
@@ -96,7 +97,7 @@ def _newest(stage: StageFacts, settings: Settings) -> pd.Timestamp:
     return last_closed_open(settings.as_of, timeframe_delta(settings.text(name)))
 
 
-def _current(connection: Connection, gate: Gate, crypto: str) -> dict[str, Current]:
+def _current(connection: Connection, gate: Gate, shelves: Shelves, crypto: str) -> dict[str, Current]:
     found: dict[str, Current] = {}
     for name in BLOCKING_CHECKS:
         try:
@@ -104,7 +105,7 @@ def _current(connection: Connection, gate: Gate, crypto: str) -> dict[str, Curre
         except GateClosedError:
             continue
         record = connection.warehouse().find_artifact(name, crypto, version)
-        if record is not None and Path(record["location"]).exists():
+        if record is not None and shelves.at(record["location"]).manifest(record["location"]) is not None:
             found[name] = _described(gate, name, crypto, record)
     return found
 
@@ -124,9 +125,9 @@ def _described(gate: Gate, asset: str, crypto: str, record: Mapping[str, Any]) -
     )
 
 
-def _judged(training_set: Current, settings: Settings, rollout: RolloutStanding) -> Current:
+def _judged(training_set: Current, settings: Settings, rollout: RolloutStanding, pod_gib: float | None) -> Current:
     """What preflight would say of a stored training set in a run with these settings."""
-    stopping = refusals(training_set.summary, settings, rollout)
+    stopping = refusals(training_set.summary, settings, rollout, pod_gib)
     return replace(training_set, blocked_because=refusal_told(training_set.version, stopping))
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -226,7 +225,9 @@ def _judge(
     from cvntrade_assets.learning.features import FEATURE_NAMES
 
     size = sized(len(candles.frame), counts["train"], len(FEATURE_NAMES), settings)
-    evaluations = preflight(size, settings, used_keys=used, rollout=rollout)
+    evaluations = preflight(
+        size, settings, used_keys=used, rollout=rollout, pod_gib=connection.training_pod_gib(settings)
+    )
     empty = [name for name, rows in counts.items() if not rows]
     if empty:
         evaluations = [_without_rows(each, empty) if each.guardrail == "rows_enough" else each for each in evaluations]
@@ -279,7 +280,7 @@ def _store(connection: Connection) -> ArtifactStore:
     root = os.environ.get("CVN_ARTIFACTS") or connection.environment.get("CVN_ARTIFACTS")
     if not root:
         raise CommandError(
-            "preflight reads the stored candles, and CVN_ARTIFACTS is not set: set it to the store's folder, or run "
-            "this where `cvntrade up` runs."
+            "preflight reads the stored candles, and CVN_ARTIFACTS is not set: set it to the store's folder or "
+            "address, or run this where `cvntrade up` runs."
         )
-    return ArtifactStore(Path(root), connection.warehouse(), CODECS)
+    return ArtifactStore(root, connection.warehouse(), CODECS)

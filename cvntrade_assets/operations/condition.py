@@ -13,8 +13,8 @@ class Condition:
 
     Attributes:
         key: Which condition, the same each time that it is found: `signal/sortino/BTCUSDC`, `run/discovery/ADAUSDC`.
-        source: What finds it, and says when it is over: `signals`, `state`, `checks`, `runs`, `watch`, `ticks`,
-            `freshness`, `watchdog`.
+        source: What finds it, and says when it is over: `signals`, `state`, `checks`, `runs`, `watch`, `pods`,
+            `ticks`, `freshness`, `watchdog`.
         kind: What it is told together with when many hold at once: `signal/sortino`.
         severity: How bad it is.
         owner: Who answers for it.

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, Validation
 
 from cvntrade_assets.trading.pte import PTE
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 C = TypeVar("C", bound=str)
 """A crypto. It is invariant: a record of one crypto is no record of another, and none of both."""
@@ -97,6 +97,7 @@ class Platform(_Part, frozen=True):
     oom_kills: Count | None = Field(default=None, description="processes killed for want of memory, last 24 hours")
     pvc_used: Share | None = Field(default=None, description="share of the fullest volume that is used")
     cpu_used: Share | None = Field(default=None, description="share of the processors that is used")
+    pods_lost: Count | None = Field(default=None, description="pods of runs lost or without a node, last 24 hours")
 
 
 class Duration(_Part, frozen=True):
@@ -118,7 +119,7 @@ class CorrelationData(_Part, Generic[C], frozen=True):
             ValueError.
     """
 
-    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="version of this schema")
+    schema_version: Literal[2] = Field(default=SCHEMA_VERSION, description="version of this schema")
     crypto: Annotated[C, Field(pattern=r"^[A-Z0-9]+$")] = Field(description="the pair, e.g. BTCUSDC")
     market: Literal["binance", "simulated"] = Field(description="where the candles come from")
     pte: Annotated[str, AfterValidator(_canonical_pte)] = Field(description="trade execution parameters, canonical")
@@ -288,7 +289,7 @@ def from_record(record: Mapping[str, Any] | str | bytes, crypto: C) -> Correlati
     Raises:
         RecordError: it is no JSON object, of another crypto, of another schema version, or not valid.
     """
-    found = _as_mapping(record)
+    found = _with_pods(_as_mapping(record))
     version = found.get("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
         raise RecordError(_wrong_version(version))
@@ -300,6 +301,16 @@ def from_record(record: Mapping[str, Any] | str | bytes, crypto: C) -> Correlati
         return CorrelationData.model_validate_json(json.dumps(found))
     except ValidationError as error:
         raise RecordError(_in_words(error)) from None
+
+
+def _with_pods(found: dict[str, Any]) -> dict[str, Any]:
+    """A record of version 1 as one of version 2: nobody counted the pods of runs then."""
+    if found.get("schema_version") != 1 or isinstance(found["schema_version"], bool):
+        return found
+    platform = found.get("platform")
+    if isinstance(platform, dict) and "pods_lost" in platform:
+        return found
+    return {**found, "schema_version": SCHEMA_VERSION}
 
 
 def _as_mapping(record: Mapping[str, Any] | str | bytes) -> dict[str, Any]:

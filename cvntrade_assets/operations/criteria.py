@@ -1,6 +1,7 @@
 """The criteria of the diagnosis codes: whether each triggers on a record, and by which numbers.
 
 Thresholds are those of the manual's §7, and so is each one's side: what lies exactly on a threshold does not trigger.
+That of lost pods is that of memory kills: a run that finds no node, and is tried as often as runs are, comes to more.
 A criterion whose inputs are unknown neither triggers nor passes.
 """
 
@@ -21,6 +22,7 @@ SHORT_TIMEOUT = 0.40
 OVERFIT_GAP = 0.30
 DEGRADED_SUCCESS = 0.70
 SATURATED_OOM_KILLS = 2
+SATURATED_PODS_LOST = 2
 SATURATED_PVC = 0.85
 SATURATED_CPU = 0.90
 GOOD_SORTINO = 0.5
@@ -103,6 +105,9 @@ def _degraded(record: AnyRecord) -> Judged:
 def _saturated(record: AnyRecord) -> Judged:
     platform = record.platform
     limits = {"oom_kills": SATURATED_OOM_KILLS, "pvc_used": SATURATED_PVC, "cpu_used": SATURATED_CPU}
+    if platform.pods_lost is not None:
+        # Not among the manual's numbers, and records of runs without pods do not have it.
+        limits["pods_lost"] = SATURATED_PODS_LOST
     parts = {name: _over(name, getattr(platform, name), limit) for name, limit in limits.items()}
     found = [part.said for part in parts.values() if part.triggered]
     if found:

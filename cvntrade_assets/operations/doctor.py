@@ -73,14 +73,14 @@ class LiveProcess:
         code: Its code version.
         pid: Its process id, on its host.
         host: Where it runs; only the beginning of a long name.
-        since: Since when its oldest connection is open.
+        since: Since when its oldest connection is open; None when PostgreSQL does not show it.
     """
 
     role: str
     code: str
     pid: int
     host: str
-    since: pd.Timestamp
+    since: pd.Timestamp | None
 
 
 @dataclass(frozen=True)

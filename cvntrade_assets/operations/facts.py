@@ -25,6 +25,7 @@ class InfraFacts:
         trouble: Why something of this is unknown, a sentence each.
         is_own_work: Whether runs of ours keep the processors busy of the only machine that there is: that is what it is
             for, and says nothing of how it stands.
+        pods_lost: Pods of runs that were lost, or found no node in time, in the last 24 hours.
     """
 
     source: str
@@ -35,6 +36,7 @@ class InfraFacts:
     down: tuple[str, ...] | None = None
     trouble: tuple[str, ...] = ()
     is_own_work: bool = False
+    pods_lost: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ _OOM = (
     Limit(Level.CRITICAL, Side.MORE_THAN, "CVN_SIGNAL_OOM_CRITICAL"),
     Limit(Level.WARNING, Side.AT_LEAST, "CVN_SIGNAL_OOM_WARNING"),
 )
+_PODS = (
+    Limit(Level.CRITICAL, Side.MORE_THAN, "CVN_SIGNAL_PODS_CRITICAL"),
+    Limit(Level.WARNING, Side.AT_LEAST, "CVN_SIGNAL_PODS_WARNING"),
+)
 _CPU = (Limit(Level.WARNING, Side.MORE_THAN, "CVN_SIGNAL_CPU_WARNING"),)
 _VOLUME = (Limit(Level.CRITICAL, Side.MORE_THAN, "CVN_SIGNAL_VOLUME_CRITICAL"),)
 _SUCCESS = Measure(
@@ -62,7 +66,7 @@ _USEFUL = Measure("useful_run_age", (Limit(Level.WARNING, Side.MORE_THAN, "CVN_S
 
 
 def infra_health(infra: InfraFacts | None, now: pd.Timestamp, settings: Settings) -> Observation:
-    """Memory kills, processors, volumes and what is down; its value is how many of the four are not as they should be.
+    """Memory kills, processors, volumes, what is down and pods lost; its value: how many are not as they should be.
 
     What is bad is told although something else is unknown; without anything bad, an unknown part leaves it unknown.
     """
@@ -76,6 +80,7 @@ def infra_health(infra: InfraFacts | None, now: pd.Timestamp, settings: Settings
         "volume_used": infra.volume_used,
         "fullest": infra.fullest,
         "down": None if infra.down is None else ", ".join(infra.down),
+        "pods_lost": infra.pods_lost,
     }
     levels = [level for level, _ in found]
     level = next((each for each in (Level.CRITICAL, Level.WARNING, Level.UNKNOWN) if each in levels), Level.OK)
@@ -98,6 +103,8 @@ def _infra_parts(infra: InfraFacts, settings: Settings) -> Iterator[tuple[Level,
         yield Level.CRITICAL, f"down: {', '.join(infra.down)}"
     else:
         yield Level.OK, "nothing is down"
+    if infra.pods_lost:
+        yield _part("pods of runs lost, or without a node, in 24 hours", infra.pods_lost, _PODS, settings)
 
 
 def _processors(infra: InfraFacts, settings: Settings) -> tuple[Level, str]:

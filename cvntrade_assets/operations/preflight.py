@@ -22,7 +22,12 @@ _SIZE = ("candles", "train_rows", "offered_features")
 
 
 def preflight(
-    size: RunSize, settings: Settings, *, used_keys: Collection[str], rollout: RolloutStanding
+    size: RunSize,
+    settings: Settings,
+    *,
+    used_keys: Collection[str],
+    rollout: RolloutStanding,
+    pod_gib: float | None = None,
 ) -> list[Evaluation]:
     """Every preflight guardrail, evaluated, in the order in which they are shown.
 
@@ -31,12 +36,18 @@ def preflight(
         settings: The run's settings.
         used_keys: The keys that some asset reads; one that ends in `*` stands for all that begin so.
         rollout: Whether the run's factors need a staged rollout, and went through it.
+        pod_gib: Memory of the run's pod; None for a run that has none.
     """
-    return [*judge_size(size, settings), judge_rollout(settings, rollout), *judge_variants(settings, used_keys)]
+    judged = [*judge_size(size, settings, pod_gib), judge_rollout(settings, rollout)]
+    return [*judged, *judge_variants(settings, used_keys)]
 
 
 def judge_stored(
-    summary: Mapping[str, Any], settings: Settings, rollout: RolloutStanding, fitted_rows: int | None = None
+    summary: Mapping[str, Any],
+    settings: Settings,
+    rollout: RolloutStanding,
+    fitted_rows: int | None = None,
+    pod_gib: float | None = None,
 ) -> list[Evaluation]:
     """What a run with these settings may make of a stored training set; no file is read.
 
@@ -45,22 +56,25 @@ def judge_stored(
         settings: The run's settings.
         rollout: As for `preflight`.
         fitted_rows: Training rows that the label pipeline left; None when it has not dealt with them yet.
+        pod_gib: As for `preflight`.
     """
     missing = [name for name in _SIZE if name not in summary]
     if missing:
         message = f"it was stored without {', '.join(missing)}, so nothing is known of its size: build it again"
         return [Evaluation("rows_within_limit", Verdict.UNKNOWN, message), judge_rollout(settings, rollout)]
     candles, train_rows, offered = (int(summary[name]) for name in _SIZE)
-    judged = judge_size(sized(candles, train_rows, offered, settings), settings)
+    judged = judge_size(sized(candles, train_rows, offered, settings), settings, pod_gib)
     if fitted_rows is not None:
         # What cleanlab filters is known only now.
         judged = [_rows_enough(fitted_rows, settings) if each.guardrail == "rows_enough" else each for each in judged]
     return [*judged, judge_rollout(settings, rollout)]
 
 
-def refusals(summary: Mapping[str, Any], settings: Settings, rollout: RolloutStanding) -> list[Evaluation]:
+def refusals(
+    summary: Mapping[str, Any], settings: Settings, rollout: RolloutStanding, pod_gib: float | None = None
+) -> list[Evaluation]:
     """Of `judge_stored`, what stops the run."""
-    return [each for each in judge_stored(summary, settings, rollout) if each.stops]
+    return [each for each in judge_stored(summary, settings, rollout, pod_gib=pod_gib) if each.stops]
 
 
 def sized(candles: int, train_rows: int, offered_features: int, settings: Settings) -> RunSize:
@@ -77,15 +91,18 @@ def refusal_told(version: str, stopping: Collection[Evaluation]) -> str | None:
     return f"training_set {version} is blocked under the settings of this run ({reasons})"
 
 
-def judge_size(size: RunSize, settings: Settings) -> list[Evaluation]:
-    """Rows, features, and the memory and minutes that they are estimated to need."""
+def judge_size(size: RunSize, settings: Settings, pod_gib: float | None = None) -> list[Evaluation]:
+    """Rows, features, and the memory and minutes that they are estimated to need; what a pod has counts too."""
     estimate = estimate_run(size, settings)
+    pod = None if pod_gib is None else (pod_gib, f"the {_number(pod_gib)} GiB of the run's pod (CVN_POD_…_MEMORY_GIB)")
     rows, features = size.train_rows, size.model_features
     return [
         _at_most("rows_within_limit", rows, "training rows", "CVN_GUARDRAIL_MAX_ROWS", settings),
         _rows_enough(rows, settings),
         _at_most("features_within_limit", features, "features for the model", "CVN_GUARDRAIL_MAX_FEATURES", settings),
-        _at_most("memory_within_limit", estimate.memory_gib, "GiB of memory", "CVN_GUARDRAIL_MEMORY_GIB", settings),
+        _at_most(
+            "memory_within_limit", estimate.memory_gib, "GiB of memory", "CVN_GUARDRAIL_MEMORY_GIB", settings, pod
+        ),
         _at_most("minutes_within_limit", estimate.minutes, "minutes", "CVN_GUARDRAIL_ESTIMATED_MINUTES", settings),
     ]
 
@@ -124,15 +141,25 @@ def _variants(name: str, wrong: Collection[str], settings: Settings) -> Evaluati
     return Evaluation(name, verdict, "; ".join(wrong) or told, None, None, chosen, "factor" if chosen else "")
 
 
-def _at_most(name: str, value: float, unit: str, limit_key: str, settings: Settings) -> Evaluation:
-    """A value that must not exceed the limit in a setting."""
+def _at_most(
+    name: str,
+    value: float,
+    unit: str,
+    limit_key: str,
+    settings: Settings,
+    other: tuple[float, str] | None = None,
+) -> Evaluation:
+    """A value that must not exceed the limit in a setting, nor another one, told in words, if there is one."""
     limit, choice = float(settings.text(limit_key)), attribute(name, settings)
+    told = f"{limit_key}={_number(limit)}"
+    if other is not None and other[0] < limit:
+        limit, told = other
     if not math.isfinite(value):
-        message = f"the {unit} cannot be told: {value}. Nothing is known to be within {limit_key}={limit:g}"
+        message = f"the {unit} cannot be told: {value}. Nothing is known to be within {told}"
         return Evaluation(name, Verdict.UNKNOWN, message, None, limit, choice.explicit, choice.layer)
     if value <= limit:
         return _told(name, Verdict.PASSED, f"{_number(value)} {unit}, at most {_number(limit)}", value, limit, choice)
-    message = f"{_number(value)} {unit}, more than {limit_key}={_number(limit)}"
+    message = f"{_number(value)} {unit}, more than {told}"
     return _breach(name, message, value, limit, settings, choice)
 
 
@@ -166,7 +193,7 @@ _MEND = {
     "rows_enough": "Load a longer history, lower CVN_CUSUM_THRESHOLD_H, give CVN_SLICE_TRAIN a larger share or let "
     "CVN_CLEANLAB filter less.",
     "memory_within_limit": "Let CUSUM thin the training slice, shorten the history, lower CVN_MAX_FEATURES or use "
-    "fewer CVN_TUNING_WORKERS.",
+    "fewer CVN_TUNING_WORKERS; a pod that is too small gets more by its setting.",
     "rollout_passed": (
         "Or override it: --set CVN_GUARDRAIL_OVERRIDE=1 --set CVN_GUARDRAIL_OVERRIDE_REASON='why, approved by @name'."
     ),

@@ -20,6 +20,7 @@ from cvntrade_assets.learning.features import FEATURE_NAMES
 from cvntrade_assets.operations.factors import FACTORS, FactorError
 from cvntrade_assets.operations.guardrails import PREFLIGHT, Verdict
 from cvntrade_assets.operations.preflight import SIZED
+from cvntrade_assets.settings import resolve
 from resources.tables import GUARDRAIL_EVALUATIONS
 
 CRYPTO, UNBUILT = "BTCUSDC", "ETHUSDC"
@@ -269,3 +270,10 @@ def _current(graph: Graph) -> str:
     from resources.gate import Gate
 
     return Gate(graph.instance, {}).current_version("training_set", CRYPTO)
+
+
+@pytest.mark.parametrize(("place", "expected"), [("pods", 6.0), ("processes", None)])
+def test_commands_hold_training_against_the_pod_that_it_would_have(place: str, expected: float | None) -> None:
+    """Preflight and plan, which a run of the same settings must not contradict."""
+    settings = resolve(base_env={"CVN_POD_TRAINING_MEMORY_GIB": "6"}, run={}, now=pd.Timestamp("2025-09-01", tz="UTC"))
+    assert Connection("http://127.0.0.1:1", {"CVN_RUNS_IN": place}).training_pod_gib(settings) == expected

@@ -278,7 +278,7 @@ def infra(level: Level = Level.CRITICAL, **inputs: float) -> Observation:
     return observed("infra_health", "", None if level is Level.UNKNOWN else 2.0, level, **inputs)
 
 
-HEALTHY = infra(Level.OK, oom_kills=0, cpu_used=0.2, volume_used=0.3)
+HEALTHY = infra(Level.OK, oom_kills=0, cpu_used=0.2, volume_used=0.3, pods_lost=0)
 SATURATED = infra(oom_kills=3, cpu_used=0.2, volume_used=0.3)
 OTHERS_SUCCEED = observed("pipeline_success_rate", "monitoring", 1.0, Level.OK)
 
@@ -303,6 +303,7 @@ def test_a_saturated_platform_comes_first_and_leaves_with_the_night(graph: Graph
         "oom_kills": 0,
         "pvc_used": 0.3,
         "cpu_used": 0.2,
+        "pods_lost": 0,
     }
 
 

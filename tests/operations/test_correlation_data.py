@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "correlation-data.md").read_text()
 
 # Another set of fields, or another meaning of one, is another schema version, with a line of its own.
-FINGERPRINTS = {1: "70e13ad796fccfd2"}
+FINGERPRINTS = {1: "70e13ad796fccfd2", 2: "755c78e53f7c1cc6"}
 
 
 # the schema and its document
@@ -126,18 +126,27 @@ def test_a_record_is_frozen() -> None:
         record().f1_buy = 0.9  # type: ignore[misc]
 
 
+def test_a_record_of_before_pods_were_counted_is_read() -> None:
+    former = record().to_record()
+    platform = {name: value for name, value in former["platform"].items() if name != "pods_lost"}
+    read = from_record({**former, "schema_version": 1, "platform": platform}, BTC)
+    assert (read.schema_version, read.platform.pods_lost) == (2, None)
+    with pytest.raises(RecordError, match="schema version 1, expected 2"):
+        from_record({**former, "schema_version": 1}, BTC)
+
+
 # what is refused
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"sharp": 1.0}, "has sharp, which schema version 1 does not know: .*install that code, or evaluate again"),
-        ({"platform": {"ram": 0.5}}, "has platform.ram, which schema version 1 does not know"),
-        ({"schema_version": 2}, "schema version 2, and this code knows none after 1: newer code wrote it; install"),
-        ({"schema_version": 0}, "schema version 0, expected 1: evaluate again"),
-        ({"schema_version": True}, "schema version True, expected 1"),
-        ({"schema_version": "1"}, "schema version '1', expected 1"),
+        ({"sharp": 1.0}, "has sharp, which schema version 2 does not know: .*install that code, or evaluate again"),
+        ({"platform": {"ram": 0.5}}, "has platform.ram, which schema version 2 does not know"),
+        ({"schema_version": 3}, "schema version 3, and this code knows none after 2: newer code wrote it; install"),
+        ({"schema_version": 0}, "schema version 0, expected 2: evaluate again"),
+        ({"schema_version": True}, "schema version True, expected 2"),
+        ({"schema_version": "1"}, "schema version '1', expected 2"),
         ({"crypto": "ETHUSDC"}, "is of 'ETHUSDC' and not of 'BTCUSDC'"),
         ({"f1_buy": float("nan")}, "f1_buy: Input should be a finite number"),
         ({"sortino": float("inf")}, "sortino.*finite"),

@@ -90,10 +90,17 @@ BOUNDARIES: list[tuple[Code, list[dict[str, Any]], list[dict[str, Any]]]] = [
     ),
     (
         Code.INFRA_SATURATED,
-        [platform(oom_kills=3), platform(pvc_used=0.85 + STEP), platform(cpu_used=0.9 + STEP)],
+        [
+            platform(oom_kills=3),
+            platform(pods_lost=3),
+            platform(pvc_used=0.85 + STEP),
+            platform(cpu_used=0.9 + STEP),
+        ],
         [
             platform(oom_kills=2),
             platform(oom_kills=1),
+            platform(pods_lost=2),
+            platform(pods_lost=None),
             platform(pvc_used=0.85),
             platform(pvc_used=0.85 - STEP),
             platform(cpu_used=0.9),
@@ -346,10 +353,12 @@ def test_what_gets_worse_never_loses_its_code(some: AnyRecord, name: str, by: fl
 
 
 @settings(deadline=None, max_examples=100)
-@given(records(), st.sampled_from(("oom_kills", "pvc_used", "cpu_used", "success_rate")))
+@given(records(), st.sampled_from(("oom_kills", "pods_lost", "pvc_used", "cpu_used", "success_rate")))
 def test_a_platform_that_gets_worse_never_loses_its_code(some: AnyRecord, name: str) -> None:
     value = getattr(some.platform, name)
-    worse = {"oom_kills": (value or 0) + 1, "pvc_used": 1.0, "cpu_used": 1.0, "success_rate": 0.0}[name]
+    more = (value or 0) + 1
+    shares = {"pvc_used": 1.0, "cpu_used": 1.0, "success_rate": 0.0}
+    worse = {"oom_kills": more, "pods_lost": more, **shares}[name]
     before = set(diagnose(some).codes) & {Code.INFRA_SATURATED, Code.PIPELINE_DEGRADED}
     after = diagnose(changed(some, platform=some.platform.model_copy(update={name: worse}))).codes
     assert before <= set(after)

@@ -138,7 +138,8 @@ def test_another_spelling_of_the_same_value_changes_nothing():
 def test_a_pinned_hyperparameter():
     steps = plan(built(), settings(CVN_HPO_XGBOOST_30M_MAX_DEPTH="3"))
     assert actions(steps) == expected(Action.STALE, TRAINING_DOWN[3:])
-    assert reasons(steps)["hyperparameters"] == ("CVN_HPO_* changed from '' to 'CVN_HPO_XGBOOST_30M_MAX_DEPTH=3'")
+    said = "CVN_HPO_XGBOOST_* changed from '' to 'CVN_HPO_XGBOOST_30M_MAX_DEPTH=3'"
+    assert reasons(steps)["hyperparameters"] == said
 
 
 def test_changed_code():

@@ -33,6 +33,9 @@ OK, WARNING, CRITICAL, UNKNOWN = Level.OK, Level.WARNING, Level.CRITICAL, Level.
         ({"oom_kills": 1}, WARNING),
         ({"oom_kills": 2}, WARNING),
         ({"oom_kills": 3}, CRITICAL),
+        ({"pods_lost": 1}, WARNING),
+        ({"pods_lost": 2}, WARNING),
+        ({"pods_lost": 3}, CRITICAL),
         ({"cpu_used": 0.70}, OK),
         ({"cpu_used": 0.7001}, WARNING),
         # §2 has no critical processor.

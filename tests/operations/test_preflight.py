@@ -72,7 +72,8 @@ TEXTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "CVN_CUSUM_FILTER_MODE": (("event", "stable", "stable"), ("enabled", "EVENT", "")),
     "CVN_CUSUM_THRESHOLD_H": (("3.0", "3", "1.5", "0.1", "20"), ("nan", "inf", "-inf", "0", "-1", "20.1", "high", "")),
     "CVN_DEFAULT_HISTORY_MONTHS": (("24", "60", "1", "120"), ("0", "121", "2.5", "1e2", "long")),
-    "CVN_TIMEFRAME": (("30m", "5m", "1h", "15m"), ("7m", "30M", "1d", "")),
+    # Of 4h and 1d no horizon, or not every one, is a whole number of candles, unless a stronger layer sets it right.
+    "CVN_TIMEFRAME": (("30m", "5m", "1h", "15m", "4h", "1d"), ("7m", "30M", "2h", "")),
     # With 0.7 the four slices do not add up, unless a stronger layer sets it right.
     "CVN_SLICE_TRAIN": (("0.80", "0.8", "0.7"), ("0.99", "nan")),
     "CVN_MAX_FEATURES": (("60", "30", "500", "1000"), ("0", "1001", "all", "59.5")),
@@ -115,6 +116,8 @@ HELD_TO = frozenset(
     ["CVN_CUSUM_TRAINING_ENABLED", "CVN_BINARY_CLASSIFICATION", "CVN_FOCAL_LOSS", "CVN_GUARDRAIL_OVERRIDE"]
 )
 TRUE = ("1", "true", "yes", "on")
+# A horizon is a whole number of hours, and so of every shorter candle.
+HOURS_OF_LONG_CANDLES = {"4h": 4, "1d": 24}
 ROW_CAUSES = ("CVN_CUSUM_THRESHOLD_H", "CVN_DEFAULT_HISTORY_MONTHS", "CVN_TIMEFRAME", "CVN_SLICE_TRAIN")
 TIME_CAUSES = (
     "CVN_MAX_FEATURES",
@@ -181,12 +184,14 @@ def _contradicts(drawn: Drawn) -> bool:
         or drawn.value("CVN_THRESHOLD_METHOD") == "f1_binary"
         or drawn.value("CVN_HPO_OBJECTIVE") == "f1_binary"
     )
-    stop, target = drawn.value("CVN_DEFAULT_PTE").split("_")[1:]
+    horizon, stop, target = drawn.value("CVN_DEFAULT_PTE").split("_")
+    hours = int(horizon.removeprefix("H"))
     stop_loss = float(drawn.value("CVN_SL_MULT") or stop.removeprefix("SL"))
     take_profit = float(drawn.value("CVN_TP_MULT") or target.removeprefix("TP"))
     return (
         (needs_two_classes and not drawn.on("CVN_BINARY_CLASSIFICATION"))
         or take_profit < stop_loss
+        or hours % HOURS_OF_LONG_CANDLES.get(drawn.value("CVN_TIMEFRAME"), 1) != 0
         or drawn.number("CVN_SLICE_TRAIN") != 0.8
         or drawn.number("CVN_GUARDRAIL_MIN_ROWS") > drawn.number("CVN_GUARDRAIL_MAX_ROWS")
         or drawn.on("CVN_GUARDRAIL_OVERRIDE") != bool(drawn.value("CVN_GUARDRAIL_OVERRIDE_REASON"))
@@ -210,7 +215,7 @@ LESS_WHEN_LOWER = (
     "CVN_DEFAULT_N_TRIALS",
     "CVN_TUNING_FOLDS",
 )
-LONGER_CANDLES = ("1h",)
+LONGER_CANDLES = ("1h", "4h", "1d")
 
 
 def _makes_less(key: str, text: str) -> bool:
@@ -552,3 +557,26 @@ def test_what_a_stored_training_set_is_judged_by_is_all_that_can_stop_a_run():
 def test_memory_names_the_workers_among_its_causes():
     found = judge(estimate=RunEstimate(25.0, 1.0), base_env={"CVN_TUNING_WORKERS": "64"})["memory_within_limit"]
     assert "CVN_TUNING_WORKERS=64 (layer base_env)" in found.message and "fewer CVN_TUNING_WORKERS" in found.message
+
+
+# What the pod of the run has; None for a run without one. The estimate is 3 GiB, the operators' limit 2, 4 or 24.
+@pytest.mark.parametrize(
+    ("limit", "pod_gib", "verdict", "said"),
+    [
+        ("24", None, PASSED, "at most 24"),
+        ("24", 4.0, PASSED, "at most 4"),
+        ("24", 3.0, PASSED, "at most 3"),
+        ("24", 2.99, BLOCKED, "more than the 2.99 GiB of the run's pod (CVN_POD_…_MEMORY_GIB)"),
+        ("2", 4.0, BLOCKED, "more than CVN_GUARDRAIL_MEMORY_GIB=2"),
+        ("4", 64.0, PASSED, "at most 4"),
+    ],
+)
+def test_memory_is_held_against_what_the_pod_has(
+    monkeypatch: pytest.MonkeyPatch, limit: str, pod_gib: float | None, verdict: Verdict, said: str
+):
+    monkeypatch.setattr(judged, "estimate_run", lambda size, settings: RunEstimate(3.0, 1.0))
+    settings = resolve_run(base_env={"CVN_GUARDRAIL_MEMORY_GIB": limit}, run={}, now=NOW)
+    stored = {"train_rows": 1_500, "candles": 35_000, "offered_features": 177}
+    found = {each.guardrail: each for each in judge_stored(stored, settings, NO_ROLLOUT, pod_gib=pod_gib)}
+    assert found["memory_within_limit"].verdict is verdict
+    assert said in found["memory_within_limit"].message

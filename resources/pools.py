@@ -1,0 +1,27 @@
+"""Pools: how many stages may ask the exchange, or fit models, at the same time, whichever run they are of.
+
+The assets say which pool they take a place of; how many places there are, Dagster's storage says.
+"""
+
+import dagster as dg
+
+from cvntrade_assets.operations.run_pods import EXCHANGE_POOL, TRAINING_POOL
+from cvntrade_assets.settings import Settings
+
+_LIMITS = {EXCHANGE_POOL: "CVN_POOL_EXCHANGE", TRAINING_POOL: "CVN_POOL_TRAINING"}
+
+
+def apply_pool_limits(instance: dg.DagsterInstance, settings: Settings) -> dict[str, int]:
+    """Give every pool the places that the settings say; what holds a place keeps it. Returns what is now.
+
+    Args:
+        instance: Whose storage.
+        settings: The operators'.
+    """
+    limits = {pool: settings.whole(key) for pool, key in _LIMITS.items()}
+    storage = instance.event_log_storage
+    before = {each.name: each.limit for each in storage.get_pool_limits() if not each.from_default}
+    for pool, limit in limits.items():
+        if before.get(pool) != limit:
+            storage.set_concurrency_slots(pool, limit)
+    return limits
