@@ -1,33 +1,26 @@
-"""The artifact store: immutable versions on disk, published whole or not at all, verified before every load.
+"""The artifact store: immutable versions, published whole or not at all, verified before every load.
 
-Layout: `{root}/{asset}/{crypto}/{version}/`, a folder with the payload files and `manifest.json`. A version is written
-under a hidden temporary name, every file is fsynced, the folder is renamed, and only then is it recorded in
-PostgreSQL. A crash leaves at most a hidden folder, which the next publication of the same crypto removes.
+Layout: `{root}/{asset}/{crypto}/{version}/` with `manifest.json`, in a folder or in object storage. A version is
+written where nobody sees it, made visible at once, and only then recorded in PostgreSQL. How is a shelf's to say:
+`resources/folder_shelf.py`, `resources/bucket_shelf.py`.
 """
 
-import fcntl
 import hashlib
-import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cvntrade_assets.operations.provenance import Provenance
+from resources.artifact_manifest import MANIFEST, ArtifactError, Held, Manifest, Shelf, sha256_of
+from resources.bucket_shelf import BucketShelf
+from resources.folder_shelf import FolderShelf
+from resources.object_storage import ObjectStorageError, S3Address, is_address
 from resources.warehouse import Warehouse
 
+__all__ = ["MANIFEST", "Artifact", "ArtifactError", "ArtifactStore", "Codec", "Manifest", "Shelves"]
+
 T = TypeVar("T")
-
-MANIFEST = "manifest.json"
-_PARTIAL = ".partial-"
-
-
-class ArtifactError(RuntimeError):
-    """An artifact could not be written or is not what was published; says which, why and what to do."""
 
 
 class Codec(Protocol[T]):
@@ -40,34 +33,21 @@ class Codec(Protocol[T]):
         """Read them back."""
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What stands in `manifest.json`: identity, provenance, a summary for people, and every file's checksum."""
-
-    asset: str
-    crypto: str
-    version: str
-    provenance: Provenance
-    summary: Mapping[str, Any]
-    files: Mapping[str, str]
-
-    def to_json(self) -> str:
-        """The manifest as stable text."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Manifest":
-        """Read a manifest back."""
-        raw = json.loads(text)
-        return cls(**{**raw, "provenance": Provenance(**raw["provenance"])})
-
-
 class Artifact(Generic[T]):
-    """A published version: knows where it is and what it is; reads and verifies its files only when asked."""
+    """A published version: knows where it is and what it is; reads and verifies its files only when asked.
 
-    def __init__(self, folder: Path, manifest: Manifest, codec: Codec[T]) -> None:
-        self.folder = folder
-        self.manifest = manifest
+    Args:
+        shelf: Where it stands.
+        location: Where on that shelf.
+        manifest_text: Its manifest's bytes.
+        codec: How its files become the value.
+    """
+
+    def __init__(self, shelf: Shelf, location: str, manifest_text: bytes, codec: Codec[T]) -> None:
+        self.location = location
+        self.manifest = Manifest.from_json(manifest_text.decode())
+        self._shelf = shelf
+        self._manifest_text = manifest_text
         self._codec = codec
 
     @property
@@ -78,7 +58,7 @@ class Artifact(Generic[T]):
     @property
     def fingerprint(self) -> str:
         """The manifest's checksum: it stands for every byte of this version."""
-        return _sha256(self.folder / MANIFEST)
+        return hashlib.sha256(self._manifest_text).hexdigest()
 
     @property
     def market(self) -> str:
@@ -87,8 +67,21 @@ class Artifact(Generic[T]):
 
     @property
     def size(self) -> int:
-        """Bytes on disk, manifest included."""
-        return sum(path.stat().st_size for path in self.folder.iterdir())
+        """Bytes stored, manifest included."""
+        return self._shelf.size(self.location, self.manifest)
+
+    @property
+    def folder(self) -> Path:
+        """Its files in a folder of this machine, not verified yet; a private copy is there as long as this handle.
+
+        Raises:
+            ArtifactError: object storage did not answer.
+        """
+        return self._held.path
+
+    @cached_property
+    def _held(self) -> Held:
+        return self._shelf.hold(self.location, self.manifest)
 
     def load(self) -> T:
         """The value; ArtifactError when a file's bytes are not those that were published."""
@@ -99,30 +92,51 @@ class Artifact(Generic[T]):
         """Compare every file with its checksum."""
         for name, expected in self.manifest.files.items():
             path = self.folder / name
-            found = _sha256(path) if path.exists() else "no file"
+            found = sha256_of(path) if path.exists() else "no file"
             if found != expected:
                 raise ArtifactError(
-                    f"{path} is not what was published: sha256 {found}, expected {expected}. "
-                    + _remedy(self.folder, self.manifest.asset, self.manifest.crypto)
+                    f"{self._shelf.named(self.location, self.manifest, name)} is not what was published: sha256 "
+                    f"{found}, expected {expected}. "
+                    + _remedy(self._shelf, self.location, self.manifest.asset, self.manifest.crypto)
                 )
 
 
-class ArtifactStore:
-    """Publishes and finds artifact versions under one local root.
+class Shelves:
+    """What keeps versions, by the kind of place: those that were published before the store moved stay where they are.
 
     Args:
-        root: Folder of the store; created when missing.
-        warehouse: Where published versions are recorded.
-        codecs: For every asset, how its value becomes files.
+        warehouse: Whose locks say which uploads are under way.
     """
 
-    def __init__(self, root: Path, warehouse: Warehouse, codecs: Mapping[str, Codec[Any]]) -> None:
-        self.root = root
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._folders = FolderShelf()
+        self._buckets = BucketShelf(warehouse)
+
+    def at(self, location: str) -> Shelf:
+        """The shelf for a location."""
+        return self._buckets if is_address(location) else self._folders
+
+
+class ArtifactStore:
+    """Publishes and finds artifact versions under one root.
+
+    Args:
+        root: A folder, created when missing, or `s3://bucket/prefix`.
+        warehouse: Where published versions are recorded.
+        codecs: For every asset, how its value becomes files.
+
+    Raises:
+        ArtifactError: the root is an address, and not of object storage.
+    """
+
+    def __init__(self, root: Path | S3Address | str, warehouse: Warehouse, codecs: Mapping[str, Codec[Any]]) -> None:
+        self.root = S3Address.parse(str(root)) if is_address(str(root)) else Path(str(root))
+        self._shelves = Shelves(warehouse)
         self._warehouse = warehouse
         self._codecs = codecs
 
     def find(self, asset: str, crypto: str, version: str) -> Artifact[Any] | None:
-        """A version that was published, or None; also None when somebody removed its folder to have it rebuilt.
+        """A version that was published, or None; also None when somebody removed its files to have it rebuilt.
 
         Raises:
             ArtifactError: the version is recorded, and its manifest is not the recorded one, or the store is gone.
@@ -130,17 +144,18 @@ class ArtifactStore:
         record = self._warehouse.find_artifact(asset, crypto, version)
         if record is None:
             return None
-        folder = Path(record["location"])
-        if not folder.exists() and folder.parent.exists():
+        location = record["location"]
+        shelf = self._shelves.at(location)
+        text = shelf.manifest(location)
+        if text is None and shelf.is_removed(location, record["manifest"].get("upload", "")):
             return None
-        manifest_path = folder / MANIFEST
-        if not manifest_path.exists() or _sha256(manifest_path) != record["manifest_sha256"]:
+        if text is None or hashlib.sha256(text).hexdigest() != record["manifest_sha256"]:
             raise ArtifactError(
-                f"{asset} of {crypto}, version {version}, is recorded at {folder}, but its manifest is missing or "
+                f"{asset} of {crypto}, version {version}, is recorded at {location}, but its manifest is missing or "
                 f"changed. If the whole store is missing, bring it back (is the disk mounted?). "
-                + _remedy(folder, asset, crypto)
+                + _remedy(shelf, location, asset, crypto)
             )
-        return Artifact(folder, Manifest.from_json(manifest_path.read_text()), self._codecs[asset])
+        return Artifact(shelf, location, text, self._codecs[asset])
 
     def require(self, asset: str, crypto: str, version: str) -> Artifact[Any]:
         """Like `find`, for a version that must exist; ArtifactError when it was never published."""
@@ -164,32 +179,47 @@ class ArtifactStore:
         """Write a value as a new version, whole or not at all, and record it.
 
         Raises:
-            ArtifactError: the disk refused (full, read-only, no rights); nothing visible was written.
-            WarehouseError: PostgreSQL did not answer; the files are complete and adopted by the next attempt.
+            ArtifactError: the storage refused (full, read-only, no rights, not there); nothing visible was written.
+            WarehouseError: PostgreSQL did not answer; files that are complete are adopted by the next attempt.
         """
-        version = provenance.version
-        home = self.root / asset / crypto
-        final = home / version
+        home = f"{self.root}/{asset}/{crypto}"
+        location = f"{home}/{provenance.version}"
+        shelf = self._shelves.at(location)
+
+        def fill(folder: Path, upload: str) -> Manifest:
+            self._codecs[asset].write(folder, value)
+            files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+            manifest = Manifest(asset, crypto, provenance.version, provenance, summary, files, upload)
+            (folder / MANIFEST).write_text(manifest.to_json())
+            return manifest
+
         try:
-            if not (final / MANIFEST).exists():
-                self._write(home, final, value, (asset, crypto, version, provenance, summary))
+            is_ours = shelf.manifest(location) is None and shelf.write(location, fill)
+            text = shelf.manifest(location)
         except OSError as error:
             raise ArtifactError(
                 f"{asset} of {crypto} could not be written to {home}: {error.strerror} (errno {error.errno}). "
                 "Nothing was published and nothing changed; make room or mend the folder's rights, then run again."
             ) from error
-        artifact = Artifact(final, Manifest.from_json((final / MANIFEST).read_text()), self._codecs[asset])
-        artifact.verify()
+        except ObjectStorageError as error:
+            raise ArtifactError(
+                f"{asset} of {crypto} could not be published: {error} The next run publishes it, or finds it complete."
+            ) from error
+        if text is None:
+            raise ArtifactError(f"{asset} of {crypto} was removed from {location} while it was published: run again.")
+        artifact = Artifact(shelf, location, text, self._codecs[asset])
+        if not is_ours:
+            artifact.verify()
         self._warehouse.record_artifact(
             {
                 "asset": asset,
                 "crypto": crypto,
-                "version": version,
+                "version": provenance.version,
                 "market": provenance.market,
-                "location": str(final),
-                "manifest_sha256": _sha256(final / MANIFEST),
+                "location": location,
+                "manifest_sha256": artifact.fingerprint,
                 "bytes": artifact.size,
-                "manifest": asdict(artifact.manifest),
+                "manifest": artifact.manifest.to_record(),
                 "run_id": run_id,
             }
         )
@@ -197,91 +227,11 @@ class ArtifactStore:
 
     def discard(self, artifact: Artifact[Any]) -> None:
         """Remove a version that a check refused, so that it is computed again; its record stays until then."""
-        refused = artifact.folder.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
-        artifact.folder.rename(refused)
-        shutil.rmtree(refused)
-
-    def _write(self, home: Path, final: Path, value: object, identity: tuple[Any, ...]) -> None:
-        asset, crypto, version, provenance, summary = identity
-        home.mkdir(parents=True, exist_ok=True)
-        with _partial_folder(home) as partial:
-            self._codecs[asset].write(partial, value)
-            files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-            manifest = Manifest(asset, crypto, version, provenance, summary, files)
-            (partial / MANIFEST).write_text(manifest.to_json())
-            for path in partial.iterdir():
-                _fsync(path)
-            _fsync(partial)
-            try:
-                partial.rename(final)
-            except OSError:
-                # Another process published this very version meanwhile: its files are adopted.
-                if not (final / MANIFEST).exists():
-                    raise
-        _fsync(home)
+        self._shelves.at(artifact.location).discard(artifact.location, artifact.manifest)
 
 
-@contextmanager
-def _partial_folder(home: Path) -> Iterator[Path]:
-    """A hidden folder locked by this process while it is written; removed when it was not renamed."""
-    partial = home / f"{_PARTIAL}{uuid.uuid4().hex}"
-    with _locked(home):
-        # One at a time: a new folder that is not locked yet looks abandoned.
-        _remove_abandoned(home)
-        partial.mkdir()
-        descriptor = os.open(partial, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; the system releases it when this process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_abandoned(home: Path) -> None:
-    """Remove what a killed process left: a hidden folder whose lock nobody holds."""
-    for partial in home.glob(f"{_PARTIAL}*"):
-        try:
-            descriptor = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:
-            # Published meanwhile.
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-        finally:
-            os.close(descriptor)
-
-
-def _remedy(folder: Path, asset: str, crypto: str) -> str:
+def _remedy(shelf: Shelf, location: str, asset: str, crypto: str) -> str:
     return (
-        f"Do not use it: remove the folder {folder} and run `cvntrade backfill --crypto {crypto} --select {asset}+`, "
+        f"Do not use it: {shelf.removal(location)} and run `cvntrade backfill --crypto {crypto} --select {asset}+`, "
         "which rebuilds it."
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

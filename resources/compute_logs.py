@@ -1,6 +1,7 @@
 """What a run's worker prints, kept as Dagster's own local log manager keeps it, but through the mask.
 
 Named in dagster.yaml. Where that one starts `tail` and a second Python for each stream, a pump does the work of both.
+An address in place of a folder gives `resources/compute_log_bucket.py`, which captures by this one and sends.
 """
 
 import os
@@ -8,13 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 from dagster._serdes import ConfigurableClassData
 
 from resources.log_pump import LogPump
+from resources.object_storage import is_address
 
 FINISH_SECONDS = 30.0
 
@@ -23,8 +25,16 @@ class MaskedComputeLogManager(LocalComputeLogManager):
     """Standard output and error of a step in a file each, for the UI; configured as `LocalComputeLogManager`."""
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        """Build from dagster.yaml, as the base class does (which would build the base class)."""
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
+        """Build from dagster.yaml, as the base class does (which would build the base class).
+
+        Raises:
+            ObjectStorageError: the place is an address, and not of object storage.
+        """
+        if is_address(config_value["base_dir"]):
+            from resources.compute_log_bucket import BucketComputeLogManager
+
+            return BucketComputeLogManager.from_config_value(inst_data, config_value)
         return cls(inst_data=inst_data, **config_value)
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -39,7 +38,7 @@ class ArtifactIOManager(dg.IOManager):
         if isinstance(obj, Draft):
             asset, crypto = context.asset_key.to_user_string(), context.partition_key
             artifact = self.store.publish(asset, crypto, obj.provenance, obj.value, obj.summary, context.run_id)
-            context.add_output_metadata({"location": dg.MetadataValue.path(artifact.folder), "bytes": artifact.size})
+            context.add_output_metadata({"location": dg.MetadataValue.path(artifact.location), "bytes": artifact.size})
 
     def load_input(self, context: dg.InputContext) -> Artifact[Any]:
         """The upstream's current version, as a handle that reads on demand.
@@ -71,7 +70,7 @@ def _reader(context: dg.InputContext) -> str | None:
 
 
 class ArtifactIOManagerResource(dg.ConfigurableIOManagerFactory[ArtifactIOManager]):
-    """Builds the IO manager from a folder, the warehouse and the names of every asset's blocking checks."""
+    """Builds the IO manager from the store's root, the warehouse and the names of every asset's blocking checks."""
 
     root: str
     warehouse: dg.ResourceDependency[Warehouse]
@@ -80,10 +79,8 @@ class ArtifactIOManagerResource(dg.ConfigurableIOManagerFactory[ArtifactIOManage
     def create_io_manager(self, context: dg.InitResourceContext) -> ArtifactIOManager:
         """The IO manager of one run."""
         del context
-        if "://" in self.root:
-            raise dg.Failure(
-                f"the artifact store at {self.root} is not a local folder; object storage is not supported yet. "
-                "Set CVN_ARTIFACTS to a folder that every run can reach.",
-                allow_retries=False,
-            )
-        return ArtifactIOManager(ArtifactStore(Path(self.root), self.warehouse, CODECS), self.blocking_checks)
+        try:
+            store = ArtifactStore(self.root, self.warehouse, CODECS)
+        except ArtifactError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        return ArtifactIOManager(store, self.blocking_checks)

@@ -87,6 +87,8 @@ def registered_name(crypto: str) -> str:
 def model_files(rolling_backtest: Artifact[Any], pte: str) -> dict[str, Path]:
     """The files of the model that a rolling backtest's last step made of one candidate, by what they are registered as.
 
+    They are there as long as the artifact's handle.
+
     Raises:
         ArtifactError: there is no such model, or a file is not what was published.
     """
@@ -97,7 +99,7 @@ def model_files(rolling_backtest: Artifact[Any], pte: str) -> dict[str, Path]:
     files = {name: path for name, path in found.items() if path.suffix in _MODEL_SUFFIXES}
     if MODEL_FILE not in files:
         raise ArtifactError(
-            f"the rolling backtest {rolling_backtest.version} at {rolling_backtest.folder} holds no "
+            f"the rolling backtest {rolling_backtest.version} at {rolling_backtest.location} holds no "
             f"{prefix}{MODEL_FILE}: it tested other trade execution parameters. Build rolling_backtest again."
         )
     return files

@@ -1,5 +1,7 @@
 """Stores for work that must leave nothing behind: a schema beside the operations schema, an MLflow store in a folder.
 
+Where this role makes no schemas in the operations schema's database, the schema is made in `cvntrade_scratch`.
+
 A scratch schema is dropped at the end. One whose process was killed is dropped by the next that makes one: every schema
 in use is locked by a session of its own, and PostgreSQL releases that lock however the process ends.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from resources.server_roles import SCRATCH_DATABASE
 from resources.tracking import TrackingResource, experiment_name
 from resources.warehouse import Warehouse
 
@@ -27,20 +30,27 @@ def scratch_schema(warehouse: Warehouse) -> Iterator[str]:
         WarehouseError: the server does not answer.
     """
     name = f"{PREFIX}{uuid.uuid4().hex}"
-    engine = sa.create_engine(warehouse.address, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    place = _place(warehouse)
+    engine = sa.create_engine(place, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as session:
         _drop_abandoned(session)
         # Locked before it is there, so that nobody takes it for abandoned.
         session.execute(sa.select(sa.func.pg_advisory_lock(sa.func.hashtext(name))))
         session.execute(sa.schema.CreateSchema(name))
         try:
-            url = warehouse.address.update_query_dict({"options": f"-csearch_path={name}"})
+            url = place.update_query_dict({"options": f"-csearch_path={name}"})
             address = url.render_as_string(hide_password=False)
             with closing(Warehouse(address)) as scratch:
                 scratch.migrate()
             yield address
         finally:
             session.execute(sa.schema.DropSchema(name, cascade=True))
+
+
+def _place(warehouse: Warehouse) -> sa.URL:
+    with warehouse.begin() as connection:
+        may_create = connection.scalar(sa.text("select has_database_privilege(current_database(), 'create')"))
+    return warehouse.address if may_create else warehouse.address.set(database=SCRATCH_DATABASE)
 
 
 def _drop_abandoned(session: sa.Connection) -> None:
