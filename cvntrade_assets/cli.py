@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -301,20 +302,56 @@ def stop(
 
 @app.command()
 def migrate(
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles", help="First see to every role and database of the server; passwords: CVN_<ROLE>_PASSWORD."
+        ),
+    ] = False,
     read_only_role: Annotated[
         bool,
         typer.Option("--read-only-role", help="Also see to the role grafana_ro; password: CVN_GRAFANA_RO_PASSWORD."),
     ] = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="REVISION", help="This migration, up or down; `base` is before all.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Go down, although what stands there is lost.")] = False,
 ) -> None:
-    """Bring the operations schema to this code's newest migration; `cvntrade up` does so by itself."""
+    """Bring the operations schema to the newest migration, as CVN_OWNER_URL; `cvntrade up` does so by itself."""
+    from cvntrade_assets.commands.migrate import migrate as start
+
+    start(console, roles=roles, read_only_role=read_only_role, to=to, yes=yes)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder; its parent exists.")],
+) -> None:
+    """Copy the three databases, and the artifacts of a local store, into a new folder; while everything works on."""
+    from cvntrade_assets.commands.backup import backup as start
+
+    start(folder, console)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that `cvntrade backup` made.")],
+) -> None:
+    """Bring a backup into an empty server: that of CVN_OWNER_URL, else a new one in CVN_HOME, where nothing may run."""
+    from cvntrade_assets.commands.restore import restore as start
+
+    start(folder, console)
+
+
+@app.command()
+def purge() -> None:
+    """Delete what old runs said, as the nightly job event_log_retention does; verdicts and how runs ended stay."""
     from cvntrade_assets.commands.connection import connect
-    from cvntrade_assets.commands.read_only_role import see_to_role
+    from cvntrade_assets.commands.purge import purge as start
 
     connection = connect()
-    connection.warehouse().migrate()
-    console.print("The operations schema is up to date.")
-    if read_only_role:
-        see_to_role(connection, console)
+    connection.enter()
+    start(connection, console)
 
 
 @app.command()
@@ -339,6 +376,22 @@ def smoke() -> None:
     from cvntrade_assets.commands.smoke import smoke as start
 
     raise typer.Exit(start(console))
+
+
+@app.command()
+def seed(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE in place of the canonical value, or beside it; repeat for several."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the plan, also when PostgreSQL cannot be reached.")
+    ] = False,
+) -> None:
+    """Insert what is missing of the canonical settings into base_env; what stands there or was removed stays so."""
+    from cvntrade_assets.commands.seed import seed as apply
+
+    raise typer.Exit(apply(read_pairs(pairs), console, dry_run=dry_run))
 
 
 @universe.command("list")
@@ -512,6 +565,19 @@ def settings_unset(
     from cvntrade_assets.commands.edit_settings import unset_settings
 
     unset_settings(connect(), keys, reason, console)
+
+
+@settings.command("history")
+def settings_history(
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Of this key only.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many, newest first.")] = 50,
+    with_seeds: Annotated[bool, typer.Option("--seeds", help="Also what seeding inserted.")] = False,
+) -> None:
+    """Print what became of the operators' table base_env: when, which key, from what to what, who and why."""
+    from cvntrade_assets.commands.connection import connect
+    from cvntrade_assets.commands.edit_settings import show_history
+
+    show_history(connect(), key, limit, with_seeds, console)
 
 
 def read_pairs(pairs: list[str] | None) -> dict[str, str]:

@@ -18,16 +18,20 @@ from dagster import AssetCheckEvaluation, DagsterRun, EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
-from dagster_postgres.utils import create_pg_connection, create_pg_engine, pg_url_from_config
+from dagster_postgres.utils import create_pg_connection, create_pg_engine, pg_url_from_config, set_pg_statement_timeout
+from dagster_shared.error import SerializableErrorInfo
 
 from cvntrade_assets.operations.masking import MASK, is_secret_name, looks_like_credential
 from resources.code_version import connection_name
+from resources.patience import wait_for_server
 from resources.secrets import process_mask
+from resources.warehouse import ConnectionLostError
 
 _HIDDEN: Mapping[str, Any] = {"__class__": "TextMetadataEntryData", "text": MASK}
 _HIDDEN_TITLE = "(masked)"
@@ -43,6 +47,8 @@ class _Masking:
     Dagster gives a storage another engine in the webserver, so the mask comes with being one's engine.
     """
 
+    postgres_url: str
+
     @property
     def _engine(self) -> sa.Engine:
         engine: sa.Engine = self.__dict__["engine"]
@@ -53,6 +59,24 @@ class _Masking:
         if not sa.event.contains(engine, "before_cursor_execute", _mask_parameters):
             sa.event.listen(engine, "before_cursor_execute", _mask_parameters, retval=True)
         self.__dict__["engine"] = engine
+
+    def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+        """As Dagster does it, and with connections that are tried before use.
+
+        Without that the UI shows an error for every connection that an outage has cut.
+        """
+        self._engine = create_pg_engine(
+            self.postgres_url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=1,
+            pool_recycle=pool_recycle,
+            max_overflow=max_overflow,
+            pool_pre_ping=True,
+            connect_args={"application_name": connection_name()},
+        )
+        sa.event.listen(
+            self._engine, "connect", lambda connection, _: set_pg_statement_timeout(connection, statement_timeout)
+        )
 
 
 class _ScheduleStorage(_Masking, PostgresScheduleStorage):
@@ -92,8 +116,25 @@ class _RunStorage(_Masking, PostgresRunStorage):
         super().update_backfill(_masked_backfill(partition_backfill))
 
 
+# Errors that say that PostgreSQL was gone, by the name of their class: an event keeps no more of it.
+_LOST_CONNECTION = (ConnectionLostError.__name__, "DagsterPostgresException")
+_DRIVERS_ERROR, _DRIVER = "OperationalError", "psycopg2"
+
+
+def _lost_connection(error: SerializableErrorInfo | None) -> bool:
+    """Whether an error, or what led to it, is that PostgreSQL was gone."""
+    if error is None:
+        return False
+    if error.cls_name in _LOST_CONNECTION or (error.cls_name == _DRIVERS_ERROR and _DRIVER in error.message):
+        return True
+    return _lost_connection(error.cause) or _lost_connection(error.context)
+
+
 class _EventLogStorage(_Masking, PostgresEventLogStorage):
     """Events. That a run has failed stands in the runs before its event can be seen.
+
+    A step that failed had a reason, and is not tried again; one that failed because PostgreSQL was gone is: its run is
+    marked so before it ends.
 
     Dagster writes the event first and the run's status after it. Its daemon looks at every new event once, and at the
     status then: in between it sees a run that goes on, and a crashed run is never tried again.
@@ -102,8 +143,10 @@ class _EventLogStorage(_Masking, PostgresEventLogStorage):
     runs: _RunStorage
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event, and before it what it means for its run if that has failed."""
+        """Store an event, and before it what it means for its run."""
         found = event.dagster_event
+        if found is not None and found.is_step_failure and _lost_connection(found.step_failure_data.error):
+            self.runs.add_run_tags(event.run_id, {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true"})
         if found is not None and found.is_run_failure:
             self.runs.handle_run_event(event.run_id, found, datetime.fromtimestamp(event.timestamp, UTC))
         super().store_event(event)
@@ -152,6 +195,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             # `cvntrade doctor` reads there which code each process runs.
             connect_args={"application_name": connection_name()},
         )
+        wait_for_server(engine)
         with create_pg_connection(engine) as connection:
             # Three servers start at once on an empty database; Dagster would have them all make its tables.
             connection.execute(sa.text("select pg_advisory_lock(hashtext('dagster tables'))"))

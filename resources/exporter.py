@@ -17,12 +17,11 @@ from prometheus_client.registry import Collector
 
 from cvntrade_assets.operations.global_state import State
 from resources.code_version import connection_name
+from resources.warehouse import DAGSTER_DATABASE
 
 DEADLINE_SECONDS = 8.0
 """How long a scrape may read; Prometheus gives up after ten seconds."""
 
-# What dagster.yaml calls it; it stands on the operations schema's server.
-DAGSTER_DATABASE = "dagster"
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 5
 # Reading only, whatever a view might call; and no statement outlives the scrape that asked.
@@ -274,17 +273,22 @@ class OperationsCollector(Collector):
     """Reads its sources whenever Prometheus asks, each in its own thread, and answers in time whatever they do.
 
     Args:
-        url: The operations schema; Dagster's database stands on the same server.
+        url: The operations schema.
         tell: Is told when a source stops answering, and when it answers again, a line each.
         deadline: Seconds that a scrape may read.
+        dagster: Dagster's database; None for the one beside the operations schema, read by the same role.
     """
 
     def __init__(
-        self, url: sa.URL, tell: Callable[[str], None] = lambda _: None, deadline: float = DEADLINE_SECONDS
+        self,
+        url: sa.URL,
+        tell: Callable[[str], None] = lambda _: None,
+        deadline: float = DEADLINE_SECONDS,
+        dagster: sa.URL | None = None,
     ) -> None:
         self._sources = (
             Source("operations", url, _OPERATIONS),
-            Source("dagster", url.set(database=DAGSTER_DATABASE), _DAGSTER),
+            Source("dagster", dagster or url.set(database=DAGSTER_DATABASE), _DAGSTER),
         )
         self._where = f"{url.host}:{url.port}"
         self._tell = tell

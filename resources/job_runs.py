@@ -21,8 +21,6 @@ from resources.code_version import connection_name
 from resources.guardrail_log import session_of
 from resources.warehouse import Warehouse, WarehouseError
 
-# What dagster.yaml calls it; it stands on the operations schema's server.
-_DATABASE = "dagster"
 # Dagster's names, which its tables hold: of events, of run failures, and of the tag on a run that it starts again.
 _CHECK, _STEP_FAILURE = "ASSET_CHECK_EVALUATION", "STEP_FAILURE"
 _RUN_FAILURE, _RUN_CANCELED = "PIPELINE_FAILURE", "PIPELINE_CANCELED"
@@ -58,7 +56,7 @@ class JobRuns:
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
-        self._url = warehouse.address.set(database=_DATABASE)
+        self._url = warehouse.dagster_address
 
     @cached_property
     def _engine(self) -> sa.Engine:

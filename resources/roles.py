@@ -6,12 +6,22 @@ whoever logs in as it may change that.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
+from resources.role_tools import (
+    RoleError,
+    can_log_in,
+    create_role,
+    create_statement,
+    forbid,
+    let_log_in,
+    logs_in,
+    require_harmless,
+    try_to,
+)
 from resources.tables import VIEWS
-from resources.warehouse import Warehouse, WarehouseError
+from resources.warehouse import Warehouse
 
 READ_ONLY_ROLE = "grafana_ro"
 PASSWORD_VARIABLE = "CVN_GRAFANA_RO_PASSWORD"
@@ -23,35 +33,6 @@ _DEFAULTS = {
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "60s",
 }
-_POWERS = {
-    "rolsuper": "superuser",
-    "rolcreaterole": "createrole",
-    "rolcreatedb": "createdb",
-    "rolreplication": "replication",
-    "rolbypassrls": "bypassrls",
-}
-# Everybody may call these, and each of them writes: large objects belong to no table that could refuse it.
-_WRITING_FUNCTIONS = (
-    "lo_creat(integer)",
-    "lo_create(oid)",
-    "lo_from_bytea(oid, bytea)",
-    "lo_put(oid, bigint, bytea)",
-    "lowrite(integer, bytea)",
-    "lo_truncate(integer, integer)",
-    "lo_truncate64(integer, bigint)",
-    "lo_unlink(oid)",
-)
-_CREATE = (
-    f"create role {READ_ONLY_ROLE} nologin noinherit nosuperuser nocreatedb nocreaterole noreplication nobypassrls "
-    f"connection limit {CONNECTIONS}"
-)
-_DENIED, _EXISTS = "42501", ("42710", "23505")
-
-_KNOWN = sa.text(f"select rolcanlogin, {', '.join(_POWERS)} from pg_roles where rolname = :role")
-_MEMBER_OF = sa.text(
-    "select granted.rolname from pg_auth_members join pg_roles granted on granted.oid = roleid "
-    "join pg_roles holder on holder.oid = member where holder.rolname = :role order by 1"
-)
 # Whatever it may do to what is no view, or write to one, whoever granted it.
 _TOO_MUCH = sa.text("""
     select relname::text from pg_class
@@ -69,10 +50,7 @@ _OWNS = sa.text("""
     select relname::text from pg_class join pg_roles on pg_roles.oid = relowner where rolname = :role
     union all select proname::text from pg_proc join pg_roles on pg_roles.oid = proowner where rolname = :role
 """)
-
-
-class RoleError(WarehouseError):
-    """The role cannot be what it must be; the message says why, and what to do."""
+_MAY_CONNECT = sa.text("select has_database_privilege(:role, current_database(), 'connect')")
 
 
 @dataclass(frozen=True)
@@ -108,103 +86,23 @@ def ensure_read_only_role(warehouse: Warehouse, password: str | None = None) -> 
     """
     with warehouse.begin() as connection:
         created = _create(connection)
-        _require_harmless(connection)
-        if password is not None:
-            _let_log_in(connection, password)
-        left_open = _forbid(connection)
+        require_harmless(connection, READ_ONLY_ROLE, list(connection.scalars(_OWNS, {"role": READ_ONLY_ROLE})))
+        # A role that has it keeps its verifier: an owner may not change it, and need not.
+        if password is not None and (created or not logs_in(warehouse.address, READ_ONLY_ROLE, password)):
+            let_log_in(connection, READ_ONLY_ROLE, password, PASSWORD_VARIABLE)
+        left_open = forbid(connection, READ_ONLY_ROLE)
         views = _grant(connection)
         _require_views_only(connection)
-        known = connection.execute(_KNOWN, {"role": READ_ONLY_ROLE}).one()
-    return ReadOnlyRole(READ_ONLY_ROLE, created, bool(known.rolcanlogin), views, left_open)
+        can_login = can_log_in(connection, READ_ONLY_ROLE)
+    return ReadOnlyRole(READ_ONLY_ROLE, created, can_login, views, left_open)
 
 
 def _create(connection: sa.Connection) -> bool:
-    if connection.execute(_KNOWN, {"role": READ_ONLY_ROLE}).one_or_none() is not None:
-        return False
-    try:
-        with connection.begin_nested():
-            connection.execute(sa.text(_CREATE))
-    except sa.exc.DBAPIError as error:
-        code = getattr(error.orig, "pgcode", None)
-        if code in _EXISTS:
-            # Roles belong to the server, and somebody else made it meanwhile.
-            return False
-        if code != _DENIED:
-            raise
-        raise RoleError(
-            f"{_user(connection)} may not create roles on this server, and {READ_ONLY_ROLE} does not exist. Have it "
-            f"created by somebody who may, with `{_CREATE};`, then run this again: the grants are ours to give."
-        ) from None
-    for name, value in _DEFAULTS.items():
-        connection.execute(sa.text(f"alter role {READ_ONLY_ROLE} set {name} = '{value}'"))
-    return True
-
-
-def _require_harmless(connection: sa.Connection) -> None:
-    asked = {"role": READ_ONLY_ROLE}
-    known = connection.execute(_KNOWN, asked).one()
-    powers = [power for name, power in _POWERS.items() if getattr(known, name)]
-    powers += [f"member of {name}" for name in connection.scalars(_MEMBER_OF, asked)]
-    powers += [f"owner of {name}" for name in connection.scalars(_OWNS, asked)]
-    if powers:
-        raise RoleError(
-            f"the role {READ_ONLY_ROLE} exists with powers that it must not have: {', '.join(powers)}. Take them from "
-            "it, or drop it, then run this again."
-        )
-
-
-def _let_log_in(connection: sa.Connection, password: str) -> None:
-    """Only the password's verifier goes to the server, which logs statements."""
-    from psycopg2.extensions import encrypt_password  # type: ignore[import-untyped]
-
-    raw: Any = connection.connection.dbapi_connection
-    verifier = encrypt_password(password, READ_ONLY_ROLE, scope=raw, algorithm="scram-sha-256")
-    try:
-        with connection.begin_nested():
-            connection.exec_driver_sql(f"alter role {READ_ONLY_ROLE} login password '{verifier}'")
-    except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) != _DENIED:
-            raise
-        raise RoleError(
-            f"{_user(connection)} may not change the role {READ_ONLY_ROLE}, so it did not get the password of "
-            f"{PASSWORD_VARIABLE}. Have it set by whoever administers the server, then run this again without it."
-        ) from None
-
-
-def _forbid(connection: sa.Connection) -> tuple[str, ...]:
-    """Take from everybody what this role must not have and nobody else needs; returns what we may not take."""
-    asked = {"role": READ_ONLY_ROLE}
-    database = connection.scalar(sa.text("select quote_ident(current_database())"))
-    # What it is, whether the role has it, and what takes it away.
-    open_doors = [
-        (
-            f"temporary tables in {database}",
-            "select has_database_privilege(:role, current_database(), 'temporary')",
-            f"revoke temporary on database {database} from public",
-        ),
-        *(
-            (
-                f"{function.split('(')[0]}()",
-                f"select has_function_privilege(:role, 'pg_catalog.{function}', 'execute')",
-                f"revoke execute on function pg_catalog.{function} from public",
-            )
-            for function in _WRITING_FUNCTIONS
-        ),
-    ]
-    for _, is_open, close in open_doors:
-        if connection.scalar(sa.text(is_open), asked):
-            _try(connection, close)
-    return tuple(name for name, is_open, _ in open_doors if connection.scalar(sa.text(is_open), asked))
-
-
-def _try(connection: sa.Connection, statement: str) -> None:
-    """What we may not revoke PostgreSQL refuses, or passes over with a warning; asked afterwards, it says which."""
-    try:
-        with connection.begin_nested():
-            connection.execute(sa.text(statement))
-    except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) != _DENIED:
-            raise
+    created = create_role(connection, READ_ONLY_ROLE, create_statement(READ_ONLY_ROLE, CONNECTIONS))
+    if created:
+        for name, value in _DEFAULTS.items():
+            connection.execute(sa.text(f"alter role {READ_ONLY_ROLE} set {name} = '{value}'"))
+    return created
 
 
 def _grant(connection: sa.Connection) -> tuple[str, ...]:
@@ -219,6 +117,9 @@ def _grant(connection: sa.Connection) -> tuple[str, ...]:
     )
     for statement in statements:
         connection.execute(sa.text(statement))
+    if not connection.scalar(_MAY_CONNECT, {"role": READ_ONLY_ROLE}):
+        database = connection.scalar(sa.text("select quote_ident(current_database())"))
+        try_to(connection, f"grant connect on database {database} to {READ_ONLY_ROLE}")
     return views
 
 
@@ -229,7 +130,3 @@ def _require_views_only(connection: sa.Connection) -> None:
             f"{READ_ONLY_ROLE} would reach more than views: {', '.join(found)}. Something is granted to everybody "
             "(public) there: revoke it, then run this again."
         )
-
-
-def _user(connection: sa.Connection) -> str:
-    return str(connection.scalar(sa.text("select current_user")))

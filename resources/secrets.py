@@ -20,6 +20,9 @@ def process_mask() -> Mask:
 
 def learn_secrets(environment: Mapping[str, str]) -> None:
     """Have `process_mask` know the secrets of another environment too, such as that of a child."""
+    found = {secret for _, secret in known_secrets(environment)}
     with _lock:
-        _learned.update(secret for _, secret in known_secrets(environment))
+        if found <= _learned:
+            return
+        _learned.update(found)
     process_mask.cache_clear()

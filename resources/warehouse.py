@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from cvntrade_assets.market.history import MonthRecord
 from cvntrade_assets.operations.masking import Mask
 from cvntrade_assets.settings import SettingsError
 from resources.code_version import connection_name
+from resources.patience import wait_for_server
 from resources.secrets import process_mask
 from resources.tables import ARCHIVE_FILES, ARTIFACT_VERSIONS, BASE_ENV, EXCHANGE_BANS, UNIVERSES
 
@@ -25,15 +25,23 @@ FIRST_UNIVERSES: Mapping[str, tuple[str, ...]] = {
 }
 _GROUP = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _CRYPTO = re.compile(r"[A-Z0-9]{5,20}")
+DAGSTER_DATABASE = "dagster"
+"""What dagster.yaml calls Dagster's database; it stands on the operations schema's server."""
+
 _UNDEFINED_TABLE = "42P01"
+_DENIED = "42501"
 # Until the transaction ends: what the trigger on base_env writes beside a change.
-_TELL_TRIGGER = sa.text(
+TELL_TRIGGER = sa.text(
     "select set_config('cvntrade.author', :author, true), set_config('cvntrade.reason', :reason, true)"
 )
 
 
 class WarehouseError(RuntimeError):
     """PostgreSQL could not be reached or refused; the message says where and what to do, never the password."""
+
+
+class ConnectionLostError(WarehouseError):
+    """PostgreSQL did not answer, or went away in the middle: a fault of the infrastructure, and worth another try."""
 
 
 class UnknownGroupError(ValueError):
@@ -49,36 +57,52 @@ class Warehouse:
 
     Args:
         url: `postgresql+psycopg2://…`. Held as a SQLAlchemy URL, whose text form hides the password.
+        dagster_url: That of Dagster's database on the same server, where another role reads it; None for the same role.
+        variable: Which variable the address comes from; said when it is none.
 
     Raises:
         WarehouseError: the address is not one; nothing of it is repeated, for any part may be the password.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = _read_address(url)
+    def __init__(self, url: str, dagster_url: str | None = None, variable: str = "CVN_WAREHOUSE_URL") -> None:
+        self._url = _read_address(url, variable)
+        beside = self._url.set(database=DAGSTER_DATABASE)
+        self._dagster_url = beside if dagster_url is None else sa.make_url(dagster_url)
 
     @cached_property
     def _engine(self) -> sa.Engine:
         named = {"connect_timeout": 10, "application_name": connection_name()}
-        return sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args=named)
+        # An upload holds its lock over a silent connection, which balancers on the way cut after minutes.
+        alive = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
+        engine = sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args={**named, **alive})
+        wait_for_server(engine)
+        return engine
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction.
 
         Raises:
-            WarehouseError: the server is unreachable or goes away in the middle, or it lacks our tables.
+            ConnectionLostError: the server is unreachable or goes away in the middle.
+            WarehouseError: it lacks our tables, or refuses them to this role.
         """
         try:
             with self._engine.begin() as connection:
                 yield connection
         except sa.exc.OperationalError as error:
-            raise WarehouseError(
+            raise ConnectionLostError(
                 f"PostgreSQL at {self._where} did not answer ({str(error.orig).strip().splitlines()[0]}); "
                 "nothing was written. Check that the server runs, then run again."
             ) from None
         except sa.exc.ProgrammingError as error:
-            if getattr(error.orig, "pgcode", None) != _UNDEFINED_TABLE:
+            code = getattr(error.orig, "pgcode", None)
+            if code == _DENIED:
+                raise WarehouseError(
+                    f"PostgreSQL at {self._where} refuses this to {self._url.username} "
+                    f"({str(error.orig).strip().splitlines()[0]}); nothing was written. If this work is the role's to "
+                    "do, `cvntrade migrate --roles` gives it its rights; migrating needs CVN_OWNER_URL."
+                ) from None
+            if code != _UNDEFINED_TABLE:
                 raise
             raise WarehouseError(
                 f"PostgreSQL at {self._where} lacks tables of the operations schema "
@@ -92,6 +116,11 @@ class Warehouse:
         return self._url
 
     @property
+    def dagster_address(self) -> sa.URL:
+        """Where Dagster's tables are, as whom they are read."""
+        return self._dagster_url
+
+    @property
     def _where(self) -> str:
         return f"{self._url.host}:{self._url.port}/{self._url.database}"
 
@@ -101,16 +130,9 @@ class Warehouse:
 
     def migrate(self) -> None:
         """Bring the operations schema to the newest migration; safe to call again and from several processes."""
-        from alembic import command
-        from alembic.config import Config
+        from resources.migrating import upgrade
 
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self.begin() as connection:
-            # Two `up`s at once: the second waits for the first, then finds nothing to do.
-            connection.execute(sa.text("select pg_advisory_xact_lock(hashtext('cvntrade migrations'))"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        upgrade(self)
 
     def universes(self) -> dict[str, tuple[str, ...]]:
         """Every group with its cryptos, both in alphabetical order."""
@@ -169,10 +191,10 @@ class Warehouse:
             SettingsError: a value holds a secret; nothing is written.
         """
         mask = process_mask()
-        _refuse_secrets(values, mask)
+        refuse_secrets(values, mask)
         author = mask.value(author)
         with self.begin() as connection:
-            connection.execute(_TELL_TRIGGER, {"author": author, "reason": mask.text(reason or "")})
+            connection.execute(TELL_TRIGGER, {"author": author, "reason": mask.text(reason or "")})
             for key, value in values.items():
                 if value is None:
                     connection.execute(sa.delete(BASE_ENV).where(BASE_ENV.c.key == key))
@@ -241,7 +263,7 @@ class Warehouse:
             )
 
 
-def _read_address(text: str) -> sa.URL:
+def _read_address(text: str, variable: str) -> sa.URL:
     """The address, read; half an address is refused, because its parts may stand in each other's places."""
     try:
         url = sa.make_url(text)
@@ -249,10 +271,10 @@ def _read_address(text: str) -> sa.URL:
         url = None
     if url is not None and url.drivername == "postgresql+psycopg2" and _is_whole(url):
         return url
-    raise WarehouseError("CVN_WAREHOUSE_URL is not postgresql+psycopg2://user:…@host:port/database")
+    raise WarehouseError(f"{variable} is not postgresql+psycopg2://user:…@host:port/database")
 
 
-def _refuse_secrets(values: Mapping[str, str | None], mask: Mask) -> None:
+def refuse_secrets(values: Mapping[str, str | None], mask: Mask) -> None:
     """Settings are shown to everybody and kept for ever, and a masked one would be another setting."""
     holding = [key for key, value in values.items() if value is not None and mask.value(value, key) != value]
     if holding:

@@ -22,6 +22,7 @@ def open_instance(server: EmbeddedPostgres, folder: Path) -> Iterator[dg.Dagster
         "CVN_PG_USER": "cvntrade",
         "CVN_PG_PASSWORD": server.password,
         "CVN_MAX_CONCURRENT_RUNS": "2",
+        "CVN_RUNS_IN": "processes",
         "CVN_COMPUTE_LOGS": str(folder),
         "DAGSTER_HOME": str(folder),
     }

@@ -11,7 +11,7 @@ from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.dagster_api import BackfillState, DagsterApi
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.factors import print_warnings
-from cvntrade_assets.commands.progress import StageProgress
+from cvntrade_assets.commands.progress import StageProgress, pause_after
 from cvntrade_assets.commands.require_rollout import require_rollout
 from cvntrade_assets.commands.results import print_failures, print_results
 from cvntrade_assets.local.processes import StopRequested
@@ -24,7 +24,6 @@ from resources.run_settings import record_refusal
 
 SUCCEEDED, FAILED, INTERRUPTED = 0, 1, 130
 ENDED = frozenset({"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"})
-_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,13 @@ def follow(
     """Draw a bar per stage until the backfill ended; returns its last state."""
     with StageProgress(assets, len(cryptos), console) as progress:
         while True:
+            asked_at = time.monotonic()
             state = api.backfill(backfill_id)
+            took = time.monotonic() - asked_at
             progress.update(state.runs)
             if state.status in ENDED:
                 return state
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause_after(took))
 
 
 def backfill(connection: Connection, request: Request, *, wait: bool, console: Console) -> int:

@@ -22,7 +22,8 @@ def export(connection: Connection, host: str, port: int, console: Console) -> No
     def tell(text: str) -> None:
         console.print(f"[yellow]{escape(process_mask().text(text))}[/yellow]", soft_wrap=True)
 
-    collector = OperationsCollector(connection.warehouse().address, tell)
+    warehouse = connection.warehouse()
+    collector = OperationsCollector(warehouse.address, tell, dagster=warehouse.dagster_address)
     registry = CollectorRegistry()
     registry.register(collector)
     try:

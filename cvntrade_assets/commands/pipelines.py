@@ -23,7 +23,7 @@ from cvntrade_assets.commands.dagster_api import RUN_ENDED, DagsterApi, run_conf
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.factors import print_warnings
 from cvntrade_assets.commands.pipeline_results import print_pipeline_results
-from cvntrade_assets.commands.progress import StageProgress
+from cvntrade_assets.commands.progress import StageProgress, pause_after
 from cvntrade_assets.commands.require_rollout import require_rollout
 from cvntrade_assets.commands.results import newest_runs, print_failed_runs
 from cvntrade_assets.local.processes import StopRequested
@@ -33,7 +33,6 @@ from cvntrade_assets.operations.provenance import FORCE_TAG
 from cvntrade_assets.operations.sessions import GROUP_TAG, SESSION_TAG
 from cvntrade_assets.settings import Settings
 
-_POLL_SECONDS = 0.5
 # On a run that failed and that Dagster starts again by itself.
 _WILL_RETRY_TAG = "dagster/will_retry"
 
@@ -125,11 +124,13 @@ def _follow(api: DagsterApi, session: Session, console: Console) -> Runs:
     """Draw a bar per stage until every crypto's run has ended; returns the newest run of each."""
     with StageProgress(session.pipeline.assets, len(session.cryptos), console) as progress:
         while True:
+            asked_at = time.monotonic()
             runs = newest_runs(api.tagged_runs(SESSION_TAG, session.id))
+            took = time.monotonic() - asked_at
             progress.update(runs)
             if len(runs) == len(session.cryptos) and all(_has_ended(run) for run in runs):
                 return runs
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause_after(took))
 
 
 def _has_ended(run: Mapping[str, Any]) -> bool:

@@ -8,6 +8,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 _DONE = frozenset({"SUCCESS", "FAILURE", "SKIPPED"})
+_POLL_SECONDS = 0.5
+_PATIENCE = 2.0
+
+
+def pause_after(took: float) -> float:
+    """Seconds until the webserver is asked again, after an answer that took some.
+
+    Hundreds of runs with their steps take it seconds to tell: whoever follows leaves it two thirds of its time.
+    """
+    return max(_POLL_SECONDS, _PATIENCE * took)
 
 
 class StageProgress:

@@ -5,18 +5,18 @@ import os
 from rich.console import Console
 from rich.markup import escape
 
-from cvntrade_assets.commands.connection import Connection
 from resources.roles import PASSWORD_VARIABLE, ensure_read_only_role
+from resources.warehouse import Warehouse
 
 
-def see_to_role(connection: Connection, console: Console) -> None:
+def see_to_role(warehouse: Warehouse, console: Console) -> None:
     """Create or update the role, and say how it stands.
 
     Raises:
         RoleError: the role cannot be what it must be.
         WarehouseError: PostgreSQL does not answer.
     """
-    role = ensure_read_only_role(connection.warehouse(), os.environ.get(PASSWORD_VARIABLE) or None)
+    role = ensure_read_only_role(warehouse, os.environ.get(PASSWORD_VARIABLE) or None)
     how = "created" if role.created else "brought up to date"
     console.print(f"The role {role.name} was {how}: it reads {len(role.views)} views, and nothing else.")
     if not role.can_login:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from cvntrade_assets.local.processes import ProcessEndedError, StopRequested, st
 from cvntrade_assets.local.stack import NotReadyError, Stack
 from resources.embedded_postgres import PostgresError
 from resources.postgres_binaries import PostgresNotFoundError
+from resources.server_roles import WAREHOUSE_DATABASE
 from resources.warehouse import Warehouse
 
 DEFAULT_GROUP = "btc-core"
@@ -87,8 +89,9 @@ def _bring_up(stack: Stack, options: StackOptions, request: UpRequest, console: 
     if stack.addresses.ui_port != options.ui_port:
         console.print(f"Port {options.ui_port} is in use: the UI is at {stack.addresses.ui_url}.")
     connection = Connection(stack.addresses.ui_url, stack.environment)
+    with closing(Warehouse(stack.addresses.database.url(WAREHOUSE_DATABASE))) as administrator:
+        administrator.migrate()
     warehouse = connection.warehouse()
-    warehouse.migrate()
     warehouse.seed_universes()
     _make_known(warehouse, request.cryptos)
     if request.market is not None:

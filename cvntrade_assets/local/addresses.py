@@ -5,6 +5,7 @@ process that wrote it holds the lock beside it, so one left behind by kill -9 mi
 """
 
 import fcntl
+import hmac
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
+
+from resources.server_roles import APP_ROLE, DAGSTER_ROLE, MLFLOW_ROLE, WAREHOUSE_DATABASE
 
 STACK_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
@@ -25,16 +28,42 @@ class AlreadyRunningError(ValueError):
 
 @dataclass(frozen=True)
 class Database:
-    """A PostgreSQL server that holds the databases `dagster`, `mlflow` and `cvntrade`."""
+    """A PostgreSQL server that holds the databases `dagster`, `mlflow` and `cvntrade`.
+
+    Attributes:
+        host: Where it is.
+        port: Where it listens.
+        user: Who administers it: the superuser of a server of our own, else the one user that somebody gave us.
+        password: The administrator's.
+        has_roles: Whether every process has a role of its own (`resources.server_roles`), as on a server of our own.
+    """
 
     host: str
     port: int
     user: str
     password: str = field(repr=False)
+    has_roles: bool = False
 
     def url(self, name: str) -> str:
-        """The SQLAlchemy address of one database, password included."""
-        url = sa.URL.create("postgresql+psycopg2", self.user, self.password, self.host, self.port, name)
+        """The administrator's SQLAlchemy address of one database, password included; for no process but `cvntrade`."""
+        return self._url(self.user, self.password, name)
+
+    def url_as(self, role: str, name: str) -> str:
+        """A role's SQLAlchemy address of one database, password included; the administrator's without roles."""
+        return self._url(self.user_of(role), self.password_of(role), name)
+
+    def user_of(self, role: str) -> str:
+        """As whom a role logs in."""
+        return role if self.has_roles else self.user
+
+    def password_of(self, role: str) -> str:
+        """A role's password: derived from the administrator's, so that one file holds every secret of a server."""
+        if not self.has_roles:
+            return self.password
+        return hmac.new(self.password.encode(), f"cvntrade role {role}".encode(), "sha256").hexdigest()
+
+    def _url(self, user: str, password: str, name: str) -> str:
+        url = sa.URL.create("postgresql+psycopg2", user, password, self.host, self.port, name)
         return url.render_as_string(hide_password=False)
 
 
@@ -63,7 +92,12 @@ class Addresses:
     @property
     def warehouse_url(self) -> str:
         """The operations schema's SQLAlchemy address, password included."""
-        return self.database.url("cvntrade")
+        return self.database.url_as(APP_ROLE, WAREHOUSE_DATABASE)
+
+    @property
+    def mlflow_store_url(self) -> str:
+        """The SQLAlchemy address of MLflow's store, password included."""
+        return self.database.url_as(MLFLOW_ROLE, "mlflow")
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` and every variable that the stack's processes, dagster.yaml and workspace.yaml read."""
@@ -73,11 +107,12 @@ class Addresses:
             **base,
             "DAGSTER_HOME": str(self.home),
             "CVN_HOME": str(self.home),
+            "CVN_RUNS_IN": "processes",
             "CVN_COMPUTE_LOGS": str(self.home / "compute_logs"),
             "CVN_PG_HOST": self.database.host,
             "CVN_PG_PORT": str(self.database.port),
-            "CVN_PG_USER": self.database.user,
-            "CVN_PG_PASSWORD": self.database.password,
+            "CVN_PG_USER": self.database.user_of(DAGSTER_ROLE),
+            "CVN_PG_PASSWORD": self.database.password_of(DAGSTER_ROLE),
             "CVN_WAREHOUSE_URL": self.warehouse_url,
             "CVN_CODE_SERVER_HOST": "127.0.0.1",
             "CVN_CODE_SERVER_PORT": str(self.code_server_port),
@@ -101,13 +136,14 @@ class Addresses:
 def read_addresses(home: Path, environment: Mapping[str, str]) -> Addresses | None:
     """The stack that runs on `home` now, or None.
 
-    The password comes from CVN_PG_PASSWORD or, for the stack's own server, from its file (readable by its
-    owner only).
+    The administrator's password comes from CVN_PG_PASSWORD or, for the stack's own server, from its file (readable by
+    its owner only).
     """
     content = _running(home)
     if content is None:
         return None
-    password = environment.get("CVN_PG_PASSWORD") or (home / "postgres" / "password").read_text().strip()
+    given = None if content["database"]["has_roles"] else environment.get("CVN_PG_PASSWORD")
+    password = given or (home / "postgres" / "password").read_text().strip()
     del content["urls"]
     content["database"] = Database(**content["database"], password=password)
     content["home"] = Path(content["home"])

@@ -23,12 +23,15 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+import sqlalchemy as sa
+
 from cvntrade_assets.local.addresses import Addresses, Database, only_stack_on
 from cvntrade_assets.local.dagster_health import DagsterHealth
 from cvntrade_assets.local.options import PROJECT, StackOptions
 from cvntrade_assets.local.processes import Command, ProcessEndedError, StopRequested, Supervisor
 from resources import embedded_postgres
 from resources.embedded_postgres import EmbeddedPostgres, PostgresError, free_port
+from resources.server_roles import PASSWORD_VARIABLES, close_maintenance_databases, prepare_server
 
 SERVER_LOGS = "server_logs"
 READY_SECONDS = 180.0
@@ -182,7 +185,7 @@ class Stack:
     def _own_database(self) -> Database:
         server = EmbeddedPostgres(self._options.home / "postgres", self._options.pg_bin)
         self._own_server = self._exit.enter_context(server)
-        return Database(embedded_postgres.HOST, server.port, embedded_postgres.USER, server.password)
+        return database_of(server)
 
     def _addresses(self, database: Database) -> Addresses:
         return Addresses(
@@ -225,15 +228,29 @@ class Stack:
     def _start(self, name: str, *arguments: str, background: bool = False) -> None:
         environment = self.environment | {"PYTHONUNBUFFERED": "1", "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "0"}
         if name == "mlflow":
+            # Of ours it needs nothing, and gets no secret but its own.
+            environment = {key: text for key, text in environment.items() if not key.startswith("CVN_")}
             environment |= {
                 # Its address holds the password, so it does not stand among the arguments.
-                "MLFLOW_BACKEND_STORE_URI": self.addresses.database.url("mlflow"),
+                "MLFLOW_BACKEND_STORE_URI": self.addresses.mlflow_store_url,
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             }
         arguments = (sys.executable, *arguments)
         # MLflow keeps nothing in memory, and takes seconds to end when asked politely.
         stop_signal = signal.SIGKILL if background else signal.SIGTERM
         self._supervisor.start(Command(name, arguments, environment, PROJECT, background, stop_signal))
+
+
+def database_of(server: EmbeddedPostgres) -> Database:
+    """An own server as the stack uses it: with its roles, their databases, and nobody else let in.
+
+    Whatever a home of before the roles holds is given to them.
+    """
+    database = Database(embedded_postgres.HOST, server.port, embedded_postgres.USER, server.password, has_roles=True)
+    address = sa.make_url(database.url("postgres"))
+    prepare_server(address, {role: database.password_of(role) for role in PASSWORD_VARIABLES})
+    close_maintenance_databases(address)
+    return database
 
 
 def _next_free_port(wanted: int) -> int:

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection that `resources.warehouse.migrate` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that `resources.migrating` hands over."""
 
 from alembic import context
 

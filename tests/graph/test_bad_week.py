@@ -173,6 +173,7 @@ def replay(monkeypatch: pytest.MonkeyPatch, receivers: tuple[WebReceiver, MailRe
             "CVN_PG_USER": "cvntrade",
             "CVN_PG_PASSWORD": server.password,
             "CVN_MAX_CONCURRENT_RUNS": "2",
+            "CVN_RUNS_IN": "processes",
             "CVN_COMPUTE_LOGS": str(folder),
             "DAGSTER_HOME": str(folder),
             "CVN_UI_URL": "http://127.0.0.1:3000",

@@ -227,6 +227,7 @@ SCHEDULES = {
 }
 SENSORS = {
     "sync_universe": ("RUNNING", 60),
+    "sync_pools": ("RUNNING", 60),
     "run_watch": ("RUNNING", 30),
     "golden_signals_watch": ("RUNNING", 300),
     "freshness_watch": ("RUNNING", 60),

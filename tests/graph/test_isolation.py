@@ -29,10 +29,10 @@ HEAVY = (
 )
 IMPURE = ("dagster", "dagster_mlflow", "sqlalchemy", "psycopg2", "httpx", "resources", "asset_checks")
 PURE_ROOMS = ("market", "learning", "trading", "operations")
-PURE_FILES = ("settings.py", "setting_kinds.py")
+PURE_FILES = ("settings.py", "setting_kinds.py", "hyperparameters.py")
 
 PACKAGES = ("cvntrade_assets", "resources", "asset_checks")
-PURE = frozenset({*PURE_ROOMS, "settings", "setting_kinds"})
+PURE = frozenset({*PURE_ROOMS, "settings", "setting_kinds", "hyperparameters"})
 RUNS = PURE | {"resources", "partitions"}
 # Which rooms each room may import.
 DOORS = {

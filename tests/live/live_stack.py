@@ -26,6 +26,7 @@ from cvntrade_assets.local.addresses import Addresses, read_addresses
 from resources.artifacts import ArtifactStore
 from resources.codecs import CODECS
 from resources.embedded_postgres import free_port
+from resources.server_roles import PASSWORD_VARIABLES
 from resources.warehouse import Warehouse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -330,5 +331,9 @@ class LiveStack:
         return ArtifactStore(self.home / "artifacts", Warehouse(self.addresses.warehouse_url), CODECS)
 
     def password(self) -> str:
-        """PostgreSQL's."""
+        """The one with which PostgreSQL's superuser logs in."""
         return self.addresses.database.password
+
+    def role_passwords(self) -> dict[str, str]:
+        """Those with which the stack's processes log in, by role."""
+        return {role: self.addresses.database.password_of(role) for role in PASSWORD_VARIABLES}

@@ -216,7 +216,11 @@ def test_a_wrong_port_is_one_message_and_code_2(stack: LiveStack, tmp_path: Path
 
 def test_the_password_is_nowhere(built: Finished, refusals: dict[str, Finished], stack: LiveStack) -> None:
     """Not in an output, a log, an artifact, an argument of a process, or a row of any database."""
-    password = stack.password()
+    for password in (stack.password(), *stack.role_passwords().values()):
+        require_nowhere(password, built, refusals, stack)
+
+
+def require_nowhere(password: str, built: Finished, refusals: dict[str, Finished], stack: LiveStack) -> None:
     assert len(password) >= 16
     outputs = [built, *refusals.values()]
     assert not [done.args for done in outputs if password in done.stdout + done.stderr]

@@ -20,6 +20,7 @@ from services import QUICK
 
 from resources.artifacts import MANIFEST, Artifact, Manifest
 from resources.codecs import CODECS
+from resources.folder_shelf import FolderShelf
 
 pytestmark = pytest.mark.live
 
@@ -100,9 +101,10 @@ def whole_versions(stack: LiveStack, crypto: str) -> tuple[set[Path], set[Path]]
         found.verify()
     visible = [path for path in stack.home.glob(f"artifacts/*/{crypto}/*") if not path.name.startswith(".")]
     for folder in visible:
-        manifest = Manifest.from_json((folder / MANIFEST).read_text())
+        text = (folder / MANIFEST).read_text()
+        manifest = Manifest.from_json(text)
         assert {path.name for path in folder.iterdir()} == {*manifest.files, MANIFEST}
-        Artifact(folder, manifest, CODECS[manifest.asset]).verify()
+        Artifact(FolderShelf(), str(folder), text.encode(), CODECS[manifest.asset]).verify()
     return {Path(location) for _, _, location in rows}, set(visible)
 
 

@@ -102,6 +102,7 @@ def planted() -> Iterator[Planted]:
         known = ("api-key", "webhook", "alert-url", "mlflow")
         canaries = {place: canary(place) for place in known} | {
             "postgres": stack.password(),
+            **stack.role_passwords(),
             "awkward": AWKWARD,
             **{place: f"canary-{place}-{PARTS}" for place in (*MADE_UP, *MADE_UP_TOO)},
         }

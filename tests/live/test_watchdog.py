@@ -91,6 +91,7 @@ def place() -> Iterator[Place]:
             CVN_WAREHOUSE_URL=server.dsn("cvntrade"),
             CVN_COMPUTE_LOGS=str(home / "compute_logs"),
             CVN_MAX_CONCURRENT_RUNS="1",
+            CVN_RUNS_IN="processes",
             CVN_UI_URL=f"http://127.0.0.1:{free_port()}",
             CVN_ALERT_SMS_URL=web.url("/sms"),
         )

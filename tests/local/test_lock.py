@@ -16,7 +16,7 @@ PINS = re.findall(r"^([a-z0-9._-]+)==(\S+)", LOCK, flags=re.MULTILINE)
 
 def requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = project["project"]["optional-dependencies"].values()
+    extras = project["project"].get("optional-dependencies", {}).values()
     groups = project["dependency-groups"].values()
     return [*project["project"]["dependencies"], *(text for part in (*extras, *groups) for text in part)]
 

@@ -34,12 +34,16 @@ def mail() -> Iterator[MailReceiver]:
 def log() -> Iterator[io.StringIO]:
     """Everything that anybody logs, at every level."""
     text, root = io.StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(text), root.level
+    # Whoever imports kubernetes' client has the connections' log begin at warnings.
+    levels = {each: each.level for each in (root, logging.getLogger("urllib3"))}
+    handler = logging.StreamHandler(text)
     root.addHandler(handler)
-    root.setLevel(1)
+    for each in levels:
+        each.setLevel(1)
     yield text
     root.removeHandler(handler)
-    root.setLevel(level)
+    for each, level in levels.items():
+        each.setLevel(level)
 
 
 def channel(url: str, seconds: float = 10.0) -> AppriseChannel:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import dagster_k8s.job  # noqa: F401 - has records of its own
 import psycopg2
 import pytest
 from dagster._core.definitions.asset_key import AssetKey
@@ -248,10 +249,16 @@ def test_several_processes_make_the_tables_of_an_empty_database(postgres_server:
     assert [process.wait(120) for process in started] == [0, 0, 0], [process.stderr for process in started]
 
 
+NEVER_STORED = {"DagsterK8sJobConfig"}
+"""What a Kubernetes Job is made from, anew for every run; what it calls secrets are names of the cluster's."""
+
+
 def test_dagsters_own_records_have_no_name_of_a_secret() -> None:
     """Otherwise the mask would take a part of a record for a secret, and Dagster could not read it again."""
     fields: set[str] = set()
-    for serializer in _WHITELIST_MAP.object_serializers.values():
+    records = _WHITELIST_MAP.object_serializers
+    assert records.keys() >= NEVER_STORED
+    for serializer in (each for name, each in records.items() if name not in NEVER_STORED):
         known = getattr(serializer.klass, "_fields", None) or getattr(serializer.klass, "__annotations__", {})
         fields |= {*known, *(serializer.storage_field_names or {}).values()}
     assert len(fields) > 500 and {"asset_key", "step_key", "run_key"} <= fields

@@ -31,8 +31,8 @@ from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.exporter import export
 from cvntrade_assets.settings import SETTINGS
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.exporter import DAGSTER_DATABASE, STATES, OperationsCollector
-from resources.warehouse import Warehouse
+from resources.exporter import STATES, OperationsCollector
+from resources.warehouse import DAGSTER_DATABASE, Warehouse
 from resources.watched_runs import record_run
 
 instance = dagster_instance

@@ -174,6 +174,9 @@ def test_the_password_goes_to_the_server_as_a_verifier_only(granted, warehouse):
             sa.text("select rolpassword from pg_authid where rolname = :role"), {"role": READ_ONLY_ROLE}
         )
     assert stored.startswith("SCRAM-SHA-256$") and PASSWORD not in stored
+    # Whoever has the password already keeps it, and nothing would be sent.
+    with warehouse.begin() as connection:
+        connection.execute(sa.text(f"alter role {READ_ONLY_ROLE} nologin"))
     sent: list[str] = []
     with closing(Warehouse(warehouse.address.render_as_string(hide_password=False))) as watched:
         sa.event.listen(watched._engine, "before_cursor_execute", lambda *arguments: sent.append(str(arguments[2:4])))
@@ -223,6 +226,7 @@ def test_whose_views_they_are_grants_them_to_a_role_that_somebody_else_created(p
     assert "lo_create()" in role.left_open and not any("temporary" in each for each in role.left_open)
     with pytest.raises(RoleError, match=f"{VISITOR} may not change the role"):
         ensure_read_only_role(plain_owner, "another password")
+    assert ensure_read_only_role(plain_owner, PASSWORD).can_login, "it has this one already: there is nothing to change"
     attempt(granted.set(database=plain_owner.address.database), "select * from ops_state")
     with pytest.raises(psycopg2.Error, match="permission denied for table base_env"):
         attempt(granted.set(database=plain_owner.address.database), "select * from base_env")

@@ -1,0 +1,339 @@
+"""Backups: the three databases, and the artifacts of a local store, as they belong together.
+
+    folder/
+        manifest.json          what the backup is: checksums of files, rows of tables, names of everything else
+        databases/*.dump       dagster, cvntrade and mlflow in pg_dump's custom format
+        artifacts/             asset/crypto/version, exactly those that rows of artifact_versions name
+        mlflow/                what MLflow's server keeps beside its database
+
+Everything works on meanwhile, so the order counts. Dagster's events name artifact versions and rows of ours name
+MLflow's models, so the snapshots are taken in the order dagster, cvntrade, mlflow. Files are there before their rows
+and are never changed, so they are copied after. A folder appears whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from resources.code_version import code_version
+from resources.migrating import revision_of
+from resources.postgres_copies import CopyError, Snapshot, dump, objects, server_version, snapshot
+from resources.role_tools import can_log_in, role_exists
+from resources.roles import READ_ONLY_ROLE
+from resources.server_roles import PASSWORD_VARIABLES, WAREHOUSE_DATABASE
+from resources.tables import ARTIFACT_VERSIONS
+
+DATABASES = ("dagster", WAREHOUSE_DATABASE, "mlflow")
+"""In the order of their snapshots."""
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+IN_A_FOLDER = ARTIFACT_VERSIONS.c.location.not_like("%://%")
+"""The versions that stand in a folder, and not in an object store where artifacts were kept before or after."""
+
+_ARTIFACTS, _MLFLOW, _DUMPS = "artifacts", "mlflow", "databases"
+_STORE_MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+class BackupError(CopyError):
+    """A backup cannot be made or is not one; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A database in a backup.
+
+    Attributes:
+        file: Its dump, below the backup's folder.
+        rows: Rows of every table.
+        objects: Kind to names: views, triggers, functions, indexes, constraints.
+    """
+
+    file: str
+    rows: Mapping[str, int]
+    objects: Mapping[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds.
+
+    Attributes:
+        format: Of this manifest.
+        made_at: When, UTC, ISO 8601.
+        code: The code version that made it.
+        postgres: The server's major version.
+        revision: The operations schema's migration.
+        roles: Role of ours to whether it could log in; no password stands in a backup.
+        databases: Name to what was copied.
+        store: Where artifacts were kept.
+        artifacts_copied: Whether they are in the backup; those of an object store are not.
+        versions: Artifact versions that were copied.
+        absent: Versions on record that were not there any more when the backup was made: `asset/crypto/version`.
+        damaged: Versions that were there and not as published; they are not in the backup.
+        files: Every file of the backup but this manifest, to its SHA-256.
+    """
+
+    format: int
+    made_at: str
+    code: str
+    postgres: int
+    revision: str
+    roles: Mapping[str, bool]
+    databases: Mapping[str, Copied]
+    store: str
+    artifacts_copied: bool
+    versions: int
+    absent: tuple[str, ...]
+    damaged: tuple[str, ...]
+    files: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Backup":
+        """Read one back.
+
+        Raises:
+            BackupError: it is none, or of another format.
+        """
+        try:
+            raw = json.loads(text)
+            found = raw.get("format")
+        except (ValueError, AttributeError):
+            raise BackupError("its manifest.json is not that of a backup.") from None
+        if found != FORMAT:
+            raise BackupError(f"its manifest.json is of format {found}, and this code reads format {FORMAT}.")
+        raw["databases"] = {name: Copied(**each) for name, each in raw["databases"].items()}
+        raw["absent"], raw["damaged"] = tuple(raw["absent"]), tuple(raw["damaged"])
+        return cls(**raw)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What stands beside the databases.
+
+    Attributes:
+        artifacts: Root of the artifact store: a folder, or an address such as s3://bucket/prefix.
+        mlflow: The folder of MLflow's server; None where it keeps its files elsewhere.
+    """
+
+    artifacts: str
+    mlflow: Path | None = None
+
+    @property
+    def are_local(self) -> bool:
+        """Whether the artifacts stand in a folder."""
+        return "://" not in self.artifacts
+
+
+def make_backup(address: sa.URL, files: Files, folder: Path, pg_bin: Path | None = None) -> Backup:
+    """Copy everything into a new folder.
+
+    Args:
+        address: Any database of the server, as somebody who may read them all: its administrator.
+        files: What stands beside the databases.
+        folder: Where to; it must not exist, and appears when all is in it.
+        pg_bin: Folder with PostgreSQL's programs; None looks for those of the server's version.
+
+    Raises:
+        BackupError: the folder exists, or files cannot be read or written.
+        WarehouseError: a database cannot be read.
+        PostgresNotFoundError: no programs of the server's version.
+    """
+    if folder.exists():
+        raise BackupError(f"{folder} exists already: name a new folder; a backup is never written over.")
+    partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        # It holds every row of every database: for whoever makes it, and nobody else of this machine.
+        partial.mkdir(mode=0o700)
+        (partial / _DUMPS).mkdir()
+        backup = _fill(address, files, partial, pg_bin)
+        (partial / MANIFEST).write_text(backup.to_json())
+        _fsync_tree(partial)
+        partial.rename(folder)
+        _fsync(folder.parent)
+    except OSError as error:
+        # Copying a folder tells of many files in one error, which has words of its own.
+        what = f"{error.strerror} ({error.filename})" if error.strerror else str(error)[:500]
+        raise BackupError(
+            f"the backup could not be written to {folder}: {what}. Nothing is left of it; make room or mend the "
+            "rights, then run this again."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return backup
+
+
+def read_backup(folder: Path) -> Backup:
+    """What a folder holds, once every file of it has been compared with its checksum.
+
+    Raises:
+        BackupError: it is no backup, or not what was written.
+    """
+    try:
+        backup = Backup.from_json((folder / MANIFEST).read_text())
+    except OSError:
+        raise BackupError(f"{folder} is no backup: it has no readable {MANIFEST}.") from None
+    except BackupError as error:
+        raise BackupError(f"{folder} cannot be used: {error}") from None
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+    wrong = [f"{name} (missing)" for name in sorted(set(backup.files) - present)]
+    wrong += [f"{name} (not part of it)" for name in sorted(present - set(backup.files))]
+    wrong += [
+        f"{name} (changed)"
+        for name, expected in sorted(backup.files.items())
+        if name in present and sha256_of(folder / name) != expected
+    ]
+    if wrong:
+        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise BackupError(f"{folder} is not what was written: {shown}. Nothing was restored; use another backup.")
+    return backup
+
+
+def artifacts_in(folder: Path) -> Path:
+    """The artifacts of a backup."""
+    return folder / _ARTIFACTS
+
+
+def mlflow_files_in(folder: Path) -> Path:
+    """What MLflow's server kept, in a backup."""
+    return folder / _MLFLOW
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy every file of a folder, and put it on the disk."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    _fsync_tree(target)
+
+
+def sha256_of(path: Path) -> str:
+    """A file's checksum."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fill(address: sa.URL, files: Files, partial: Path, pg_bin: Path | None) -> Backup:
+    with _snapshots(address) as taken:
+        made_at = pd.Timestamp.now("UTC").isoformat()
+        ours = taken[WAREHOUSE_DATABASE].connection
+        rows = _in_the_store(ours, files)
+        copied = {}
+        for name, each in taken.items():
+            file = f"{_DUMPS}/{name}.dump"
+            dump(each, address, partial / file, pg_bin)
+            copied[name] = Copied(file, each.row_counts(), objects(each.connection))
+        postgres, revision, roles = server_version(ours), revision_of(ours), _roles(ours)
+    versions, absent, damaged = 0, [], []
+    for row in rows:
+        name = f"{row['asset']}/{row['crypto']}/{row['version']}"
+        if not Path(row["location"]).is_dir():
+            absent.append(name)
+        elif _copy_version(row, partial / _ARTIFACTS / name):
+            versions += 1
+        else:
+            damaged.append(name)
+    if files.mlflow is not None and files.mlflow.is_dir():
+        shutil.copytree(files.mlflow, partial / _MLFLOW)
+    found = {path.relative_to(partial).as_posix(): sha256_of(path) for path in partial.rglob("*") if path.is_file()}
+    return Backup(
+        format=FORMAT,
+        made_at=made_at,
+        code=code_version(),
+        postgres=postgres,
+        revision=revision,
+        roles=roles,
+        databases=copied,
+        store=files.artifacts,
+        artifacts_copied=files.are_local,
+        versions=versions,
+        absent=tuple(sorted(absent)),
+        damaged=tuple(sorted(damaged)),
+        files=dict(sorted(found.items())),
+    )
+
+
+def _in_the_store(connection: sa.Connection, files: Files) -> list[dict[str, Any]]:
+    """The rows of what stands in the store's folder; none of a store elsewhere.
+
+    Raises:
+        BackupError: there are rows and no folder.
+    """
+    if not files.are_local:
+        return []
+    rows = [dict(row) for row in connection.execute(sa.select(ARTIFACT_VERSIONS).where(IN_A_FOLDER)).mappings()]
+    if rows and not Path(files.artifacts).is_dir():
+        raise BackupError(
+            f"{len(rows)} artifact versions are on record, and {files.artifacts} is not there: bring the store back "
+            "(is the disk mounted?), or correct CVN_ARTIFACTS, then run this again."
+        )
+    return rows
+
+
+@contextmanager
+def _snapshots(address: sa.URL) -> Iterator[dict[str, Snapshot]]:
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(snapshot(address, name)) for name in DATABASES}
+
+
+def _roles(connection: sa.Connection) -> dict[str, bool]:
+    known = [role for role in (*PASSWORD_VARIABLES, READ_ONLY_ROLE) if role_exists(connection, role)]
+    return {role: can_log_in(connection, role) for role in known}
+
+
+def _copy_version(row: Mapping[str, Any], target: Path) -> bool:
+    """Copy an artifact version; False, and nothing is left, when it is not what was published or goes meanwhile."""
+    source = Path(row["location"])
+    expected = {**row["manifest"]["files"], _STORE_MANIFEST: row["manifest_sha256"]}
+    if not all(map(_is_plain, (row["asset"], row["crypto"], row["version"], *expected))):
+        # Whoever writes rows must not choose which files an administrator writes over.
+        return False
+    target.mkdir(parents=True)
+    try:
+        is_whole = all(_copy(source / name, target / name) == checksum for name, checksum in expected.items())
+    except FileNotFoundError:
+        is_whole = False
+    if not is_whole:
+        shutil.rmtree(target)
+    return is_whole
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and Path(name).name == name
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file; returns its checksum."""
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+    return digest.hexdigest()
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
