@@ -1,0 +1,1 @@
+"""The chart, judged without a cluster: copies kept equal, templates rendered, manifests held against rules."""
