@@ -4,7 +4,8 @@
 #   make run UI=0             the same, and stop once the result is shown
 #   make run MARKET=binance ARCHIVE=<folder or URL> AS_OF=2025-09-01 CRYPTOS=BTCUSDT,ETHUSDT
 #   make discovery            the same with discovery in place of the chain: from candles to a verdict, and a challenger if any
-#   make test | smoke | lint | bench | dashboards | lock | clean
+#   make chart                the chart linted, rendered and judged; VALUES="a.yaml b.yaml" judges a deployment's own values
+#   make test | smoke | lint | bench | dashboards | image | image-check | sbom | lock | clean
 
 PYTHON ?= python3
 MARKET ?= simulated
@@ -13,6 +14,7 @@ ARCHIVE ?=
 AS_OF ?=
 CRYPTOS ?=
 GROUP ?=
+VALUES ?=
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -24,7 +26,7 @@ comma := ,
 market = --market $(MARKET) $(if $(ARCHIVE),--archive '$(ARCHIVE)') $(if $(AS_OF),--as-of $(AS_OF))
 cryptos = $(if $(GROUP),--group $(GROUP)) $(foreach crypto,$(subst $(comma), ,$(CRYPTOS)),--crypto $(crypto))
 
-.PHONY: run discovery test smoke lint bench dashboards lock clean
+.PHONY: run discovery test smoke lint bench dashboards chart image image-check sbom lock clean
 
 run: $(INSTALLED)
 	@$(BIN)/cvntrade up --run $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
@@ -54,11 +56,32 @@ bench: $(INSTALLED)
 dashboards: $(INSTALLED)
 	$(BIN)/python -m helm.dashboards
 
-# No registry stands in the file: whoever installs uses their own. xgboost trains on the CPU without NVIDIA's library.
+# Copies into the chart's files, then everything that must hold of it with each set of values.
+chart: $(INSTALLED)
+	@$(BIN)/python -m helm.chart $(VALUES)
+
+# The container image, and whether it is what it has to be; the same without Docker, in a root filesystem like the image's.
+IMAGE ?= cvntrade:dev
+image:
+	docker build --target check .
+	docker build --target image --tag $(IMAGE) .
+
+image-check: $(INSTALLED)
+	image/check.sh $(BIN)/python
+
+# What the image installs, as CycloneDX, in build/.
+sbom: $(INSTALLED)
+	mkdir -p build
+	$(BIN)/python image/sbom.py $(BIN)/python build/sbom.cdx.json
+
+# No registry stands in the files: whoever installs uses their own. xgboost trains on the CPU without NVIDIA's library.
+# The image's packages, and the tools that build it, are taken out of the same lock: tests hold them together.
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package nvidia-nccl-cu12 --quiet
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile $(LOCKED)
 lock: $(INSTALLED)
-	echo setuptools | UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile pyproject.toml - --all-extras \
-		--group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-package nvidia-nccl-cu12 --quiet --output-file requirements.lock
+	echo setuptools | $(COMPILE) pyproject.toml - --all-extras --group dev --output-file requirements.lock
+	$(COMPILE) pyproject.toml --constraints requirements.lock --output-file requirements-image.lock
+	printf 'uv\nsetuptools\ncyclonedx-bom\n' | $(COMPILE) - --constraints requirements.lock --output-file requirements-build.lock
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
