@@ -13,7 +13,7 @@ from cvntrade_assets.market.binance import archive_month_path, read_archive_zip
 from cvntrade_assets.market.candles import empty_candles, flag_gap_neighbours, month_starts, timeframe_delta
 from cvntrade_assets.market.history import month_name
 
-pytest_plugins = ["services"]
+pytest_plugins = ["services", "s3_server"]
 
 MARKET_FOLDER = Path(__file__).parent.parent.parent / "shared" / "market"
 

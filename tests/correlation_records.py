@@ -10,7 +10,7 @@ from cvntrade_assets.trading.pte import PTE
 
 GATES = ("f1_delta", "std_f1", "sortino", "rolling_sortino", "n_trades", "drawdown", "screening_gap", "dsr")
 HELD = Benchmark(n_trades=1, total_return=0.04, sortino=0.4, sharpe=0.3, max_drawdown=0.2)
-HEALTHY = Platform(success_rate=0.95, oom_kills=0, pvc_used=0.5, cpu_used=0.4)
+HEALTHY = Platform(success_rate=0.95, oom_kills=0, pvc_used=0.5, cpu_used=0.4, pods_lost=0)
 BTC = "BTCUSDC"
 
 
@@ -142,6 +142,7 @@ def records(draw: st.DrawFn) -> CorrelationData[str]:
             oom_kills=draw(_COUNTS),
             pvc_used=draw(_MAYBE_SHARE),
             cpu_used=draw(_MAYBE_SHARE),
+            pods_lost=draw(_COUNTS),
         ),
         duration=draw(_DURATIONS),
     )

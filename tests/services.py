@@ -124,6 +124,7 @@ def make_graph(
     settings: Mapping[str, str] | None = None,
     cryptos: Iterable[str] = CRYPTOS,
     mlflow_store: Path | None = None,
+    artifacts: str | None = None,
 ) -> Graph:
     """The graph on the database at `url`, its files under `folder`.
 
@@ -133,19 +134,20 @@ def make_graph(
         settings: Laid over `QUICK`.
         cryptos: Partitions to add.
         mlflow_store: A migrated MLflow store to begin with; None lets MLflow migrate an empty one, which takes seconds.
+        artifacts: Where artifacts go instead, such as an address in object storage.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if mlflow_store is not None:
         shutil.copy(mlflow_store, folder / "mlflow.db")
     warehouse = WarehouseResource(url=url)
     checks = {name: list(names) for name, names in BLOCKING_CHECKS.items()}
-    root = folder / "artifacts"
+    root = artifacts or str(folder / "artifacts")
     defs = build_defs(
         {
             "warehouse": warehouse,
             "run_settings": RunSettings(warehouse=warehouse),
             "tracking": TrackingResource(uri=f"sqlite:///{folder / 'mlflow.db'}", ui_url="http://127.0.0.1:3000"),
-            "io_manager": ArtifactIOManagerResource(root=str(root), warehouse=warehouse, blocking_checks=checks),
+            "io_manager": ArtifactIOManagerResource(root=root, warehouse=warehouse, blocking_checks=checks),
         }
     )
     instance = dg.DagsterInstance.ephemeral()

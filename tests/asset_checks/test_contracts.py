@@ -20,11 +20,11 @@ from asset_checks.breach import SHOWN_OFFENDERS
 from asset_checks.contract import Subject, verdict
 from asset_checks.contracts import BLOCKING_CHECKS, CONTRACTS
 from asset_checks.schemas import SCHEMAS
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS
 from cvntrade_assets.learning.features import WARM_UP
 from cvntrade_assets.learning.report import TestReport
 from cvntrade_assets.market.history import MonthRecord
 from cvntrade_assets.operations.audit_verdict import InconclusiveAudit, SkippedAudit
-from cvntrade_assets.settings import HYPERPARAMETERS
 from cvntrade_assets.trading.pte import PTE
 from resources.artifacts import ArtifactError
 from resources.codecs import StoredScreening

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,11 @@ from asset_checks import row_rules, schemas
 from asset_checks.breach import ALL_ROWS, SHOWN_OFFENDERS, Offender
 from asset_checks.row_rules import violations
 from cvntrade_assets.definitions import ASSETS
+from cvntrade_assets.hyperparameters import HYPERPARAMETERS
 from cvntrade_assets.learning.barriers import label_candles
 from cvntrade_assets.learning.features import FEATURE_NAMES, compute_features
 from cvntrade_assets.learning.splits import SliceFractions
 from cvntrade_assets.learning.training_set import assemble_training_set
-from cvntrade_assets.settings import HYPERPARAMETERS
 from cvntrade_assets.trading.pte import PTE
 
 INTERVAL = pd.Timedelta("30min")
@@ -683,3 +684,24 @@ def test_validation_changes_nothing(candles):
 def test_importing_the_schemas_does_not_import_pandera():
     code = "import asset_checks.schemas, sys; sys.exit('pandera' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("moved", "depths", "said"),
+    [
+        ("", (2, 6), ""),
+        ("", (2, 7), "max_depth must lie within 2 to 6"),
+        ("CVN_HPO_XGBOOST_1H_MAX_DEPTH_HIGH=8, CVN_HPO_XGBOOST_1H_MAX_DEPTH_LOW=4", (4, 8), ""),
+        ("CVN_HPO_XGBOOST_1H_MAX_DEPTH_HIGH=8, CVN_HPO_XGBOOST_1H_MAX_DEPTH_LOW=4", (3, 8), "must lie within 4 to 8"),
+        ("CVN_HPO_XGBOOST_1H_MAX_DEPTH=3", (2, 6), "columns are unknown: max_depth"),
+    ],
+)
+def test_trials_are_held_to_the_search_that_the_run_asked_for(moved, depths, said):
+    settings = {"CVN_HPO_XGBOOST_*": moved, "CVN_TIMEFRAME": "1h", "CVN_TUNING_FOLDS": "1"}
+    subject = SimpleNamespace(manifest=SimpleNamespace(provenance=SimpleNamespace(settings=settings)))
+    pinned = [name for name in ("max_depth",) if f"_{name.upper()}=" in moved]
+    trials = TRIALS.drop(columns="score_fold_1").assign(max_depth=list(depths))
+    breach = violations(schemas._trials_schema(subject), trials)
+    assert (breach is None) if not said else said in breach.message
+    if pinned:
+        assert violations(schemas._trials_schema(subject), trials.drop(columns=pinned)) is None

@@ -55,8 +55,9 @@ def test_settings_that_change_between_two_stages_end_the_rollout(
 
     def passes(under_way: Any, stage: RolloutStage) -> SimpleNamespace:
         ran.append(stage)
-        # What counts as now moves on by itself, and is the rollout's own.
-        changes = {"CVN_AS_OF": "2025-09-01"} if stage is RolloutStage.PREFLIGHT else {"CVN_MAX_FEATURES": "30"}
+        # What counts as now moves on by itself, and is the rollout's own; seeds repeat defaults.
+        moves = {"CVN_AS_OF": "2025-09-01", "CVN_HPO_JUDGE_30M_MAX_DEPTH": "3"}
+        changes = moves if stage is RolloutStage.PREFLIGHT else {"CVN_MAX_FEATURES": "30"}
         warehouse.set_base_env(changes, "tests")
         return SimpleNamespace(passed=True)
 
@@ -66,6 +67,7 @@ def test_settings_that_change_between_two_stages_end_the_rollout(
         with pytest.raises(CommandError, match="CVN_MAX_FEATURES changed in the table base_env") as refused:
             rollout.rollout(None, RolloutRequest("cleanlab", "defi"), Console())  # type: ignore[arg-type]
     finally:
-        warehouse.set_base_env({"CVN_AS_OF": None, "CVN_MAX_FEATURES": None}, "tests")
+        gone = dict.fromkeys(("CVN_AS_OF", "CVN_MAX_FEATURES", "CVN_HPO_JUDGE_30M_MAX_DEPTH"))
+        warehouse.set_base_env(gone, "tests")
     assert ran == [RolloutStage.PREFLIGHT, RolloutStage.CANARY]
     assert "its full stage" in str(refused.value)

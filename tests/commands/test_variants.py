@@ -133,6 +133,7 @@ def test_every_factor_has_one_variant(
     for name in ("DAGSTER_HOME", "CVN_PG_HOST", "CVN_PG_PORT", "CVN_PG_USER", "CVN_PG_PASSWORD", "CVN_COMPUTE_LOGS"):
         monkeypatch.setenv(name, "not-asked")
     monkeypatch.setenv("CVN_MAX_CONCURRENT_RUNS", "1")
+    monkeypatch.setenv("CVN_RUNS_IN", "processes")
     code, out, error = cvntrade(*command, *arguments)
     assert (code, out) == (2, "")
     assert said in error
