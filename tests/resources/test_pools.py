@@ -98,3 +98,9 @@ def test_an_edit_changes_the_places_and_nothing_else(instance: dg.DagsterInstanc
         apply_pool_limits(instance, places(exchange))
         limits = {each.name: each.limit for each in instance.event_log_storage.get_pool_limits()}
         assert limits == {"exchange": exchange, "training": 4}
+
+
+def test_a_simulated_exchange_keeps_nobody_waiting(instance: dg.DagsterInstance) -> None:
+    simulated = resolve(base_env={"CVN_MARKET": "simulated"}, run={}, now=pd.Timestamp.now("UTC"))
+    assert apply_pool_limits(instance, simulated)["exchange"] == 1000
+    assert apply_pool_limits(instance, places(1))["exchange"] == 1
