@@ -1,6 +1,5 @@
 """What every artifact version is, wherever it stands: its manifest, and what a shelf for versions can do."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -125,9 +124,3 @@ class Shelf(Protocol):
 
     def discard(self, location: str, manifest: Manifest) -> None:
         """Remove a version, at first what makes it visible; nothing when another stands there by now, or none."""
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from cvntrade_assets.operations.provenance import Provenance
-from resources.artifact_manifest import MANIFEST, ArtifactError, Held, Manifest, Shelf, sha256_of
+from resources.artifact_manifest import MANIFEST, ArtifactError, Held, Manifest, Shelf
 from resources.bucket_shelf import BucketShelf
+from resources.durable_files import sha256_of
 from resources.folder_shelf import FolderShelf
 from resources.object_storage import ObjectStorageError, S3Address, is_address
 from resources.warehouse import Warehouse

@@ -13,7 +13,6 @@ and are never changed, so they are copied after. A folder appears whole or not a
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from resources.code_version import code_version
+from resources.durable_files import fsync, sha256_of
 from resources.migrating import revision_of
 from resources.postgres_copies import CopyError, Snapshot, dump, objects, server_version, snapshot
 from resources.role_tools import can_log_in, role_exists
@@ -166,7 +166,7 @@ def make_backup(address: sa.URL, files: Files, folder: Path, pg_bin: Path | None
         (partial / MANIFEST).write_text(backup.to_json())
         _fsync_tree(partial)
         partial.rename(folder)
-        _fsync(folder.parent)
+        fsync(folder.parent)
     except OSError as error:
         # Copying a folder tells of many files in one error, which has words of its own.
         what = f"{error.strerror} ({error.filename})" if error.strerror else str(error)[:500]
@@ -219,12 +219,6 @@ def copy_tree(source: Path, target: Path) -> None:
     """Copy every file of a folder, and put it on the disk."""
     shutil.copytree(source, target, dirs_exist_ok=True)
     _fsync_tree(target)
-
-
-def sha256_of(path: Path) -> str:
-    """A file's checksum."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fill(address: sa.URL, files: Files, partial: Path, pg_bin: Path | None) -> Backup:
@@ -328,12 +322,4 @@ def _copy(source: Path, target: Path) -> str:
 
 def _fsync_tree(folder: Path) -> None:
     for path in (folder, *folder.rglob("*")):
-        _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync(path)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.artifact_manifest import MANIFEST, Fill, Manifest
+from resources.durable_files import fsync
 
 _PARTIAL = ".partial-"
 
@@ -49,15 +50,15 @@ class FolderShelf:
         with _partial_folder(home) as partial:
             fill(partial, "")
             for path in partial.iterdir():
-                _fsync(path)
-            _fsync(partial)
+                fsync(path)
+            fsync(partial)
             try:
                 partial.rename(final)
             except OSError:
                 # Another process published this very version meanwhile: its files are adopted.
                 if not (final / MANIFEST).exists():
                     raise
-        _fsync(home)
+        fsync(home)
         return False
 
     def hold(self, location: str, manifest: Manifest) -> _Standing:
@@ -138,11 +139,3 @@ def _remove_abandoned(home: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         finally:
             os.close(descriptor)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
