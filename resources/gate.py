@@ -4,13 +4,14 @@ Dagster's blocking checks stop what is downstream inside the same run and nowher
 so it holds at every door: the same run, a later one, the UI, a backfill, the command line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckExecutionRecord,
 )
 
 from cvntrade_assets.operations.pipelines import is_discoverys
@@ -67,7 +68,17 @@ class Gate:
 
     def verdicts(self, asset: str, crypto: str, fingerprint: str) -> list[Verdict]:
         """The newest completed verdict of every blocking check on exactly these files."""
-        return [self._verdict(asset, crypto, fingerprint, check) for check in self.blocking_checks.get(asset, ())]
+        checks = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in self.blocking_checks.get(asset, ())]
+        # One question for all of them, which is nearly always enough.
+        newest = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+            checks, partition_filter=PartitionKeyFilter(key=crypto)
+        )
+        return [
+            _verdict(check.name, [newest[check]] if check in newest else (), fingerprint)
+            or _verdict(check.name, self._history(check, crypto), fingerprint)
+            or Verdict(check.name, None, "it has not judged this version")
+            for check in checks
+        ]
 
     def failed(self, asset: str, crypto: str, fingerprint: str) -> list[Verdict]:
         """The blocking checks that failed on these files; a check that has not judged them is not among them."""
@@ -98,21 +109,27 @@ class Gate:
                 f"Rebuild it with `{_rebuild(asset, crypto, reader)}`, then run again."
             )
 
-    def _verdict(self, asset: str, crypto: str, fingerprint: str, check: str) -> Verdict:
-        history = self.instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(dg.AssetKey(asset), check),
+    def _history(self, check: dg.AssetCheckKey, crypto: str) -> Sequence[AssetCheckExecutionRecord]:
+        """What the check has said of a crypto's versions, newest first."""
+        return self.instance.event_log_storage.get_asset_check_execution_history(
+            check,
             limit=_HISTORY,
             status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
             partition_filter=PartitionKeyFilter(key=crypto),
         )
-        for record in history:
-            evaluation = record.evaluation
-            if evaluation is None or _judged(evaluation) != fingerprint:
-                continue
-            # A warning informs and never blocks, in Dagster and here alike.
-            passed = evaluation.passed or evaluation.severity == dg.AssetCheckSeverity.WARN
-            return Verdict(check, passed, evaluation.description or "no reason was given")
-        return Verdict(check, None, "it has not judged this version")
+
+
+def _verdict(check: str, records: Iterable[AssetCheckExecutionRecord], fingerprint: str) -> Verdict | None:
+    """What the first record that judged these files says; None when none did."""
+    for record in records:
+        # Asked of one that is planned, a record fails.
+        evaluation = record.evaluation if record.status in COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES else None
+        if evaluation is None or _judged(evaluation) != fingerprint:
+            continue
+        # A warning informs and never blocks, in Dagster and here alike.
+        passed = evaluation.passed or evaluation.severity == dg.AssetCheckSeverity.WARN
+        return Verdict(check, passed, evaluation.description or "no reason was given")
+    return None
 
 
 def _judged(evaluation: dg.AssetCheckEvaluation) -> str | None:
