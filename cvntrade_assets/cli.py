@@ -388,7 +388,7 @@ def seed(
         bool, typer.Option("--dry-run", help="Only show the plan, also when PostgreSQL cannot be reached.")
     ] = False,
 ) -> None:
-    """Insert what is missing of the canonical settings into base_env; what stands there or was removed stays so."""
+    """Insert the canonical settings that base_env lacks, but for removed ones, and universes where there are none."""
     from cvntrade_assets.commands.seed import seed as apply
 
     raise typer.Exit(apply(read_pairs(pairs), console, dry_run=dry_run))
@@ -634,7 +634,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from cvntrade_assets.local.options import OptionError
     from cvntrade_assets.operations.incidents import IncidentError
     from cvntrade_assets.settings import SettingsError
+    from resources.artifact_manifest import ArtifactError
     from resources.warehouse import UniverseNameError, UnknownGroupError, WarehouseError
 
     ours = (CommandError, SettingsError, AlreadyRunningError, OptionError)
-    return (*ours, IncidentError, UniverseNameError, UnknownGroupError, WarehouseError)
+    return (*ours, ArtifactError, IncidentError, UniverseNameError, UnknownGroupError, WarehouseError)

@@ -105,6 +105,8 @@ class BucketComputeLogManager(TruncatingCloudStorageComputeLogManager[dg.Dagster
         with _told(log_key):
             # The last one says that it is complete: where Dagster looks to know that no more comes.
             for kind in (ComputeIOType.STDOUT, ComputeIOType.STDERR):
+                # A stream that was cut is not sent again by Dagster, and what was sent is only the unfinished one.
+                self._truncated.discard((tuple(log_key), kind))
                 self.upload_to_cloud_storage(log_key, kind)
             self._storage.remove([self._object(log_key, kind, partial=True) for kind in IO_TYPE_EXTENSION])
             self._local.delete_logs(log_key=log_key)

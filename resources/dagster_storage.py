@@ -18,7 +18,7 @@ from dagster import AssetCheckEvaluation, DagsterRun, EventLogEntry
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
-from dagster._core.storage.tags import RETRY_ON_ASSET_OR_OP_FAILURE_TAG
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
@@ -92,10 +92,15 @@ class _RunStorage(_Masking, PostgresRunStorage):
     def add_run(self, dagster_run: DagsterRun) -> DagsterRun:
         """Store a new run, unless its config holds a secret.
 
+        A run that was tried again has the tags of the one before. That PostgreSQL was gone is told of that one only.
+
         Raises:
             SecretInRunConfigError: it does. Masked, the run would do something else than was asked.
         """
         _refuse_secrets(dagster_run.run_config)
+        if PARENT_RUN_ID_TAG in dagster_run.tags:
+            tags = {name: text for name, text in dagster_run.tags.items() if name != RETRY_ON_ASSET_OR_OP_FAILURE_TAG}
+            dagster_run = dagster_run.with_tags(tags)
         return super().add_run(dagster_run)
 
     def add_run_tags(self, run_id: str, new_tags: Mapping[str, str]) -> None:

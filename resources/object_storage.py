@@ -277,7 +277,8 @@ class ObjectStorage:
                 f"{address} could not be {done}: there are no credentials for it. Set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or give the pod's service account a role."
             ) from None
-        except (BotoCoreError, Boto3Error) as error:
+        except (BotoCoreError, Boto3Error, ValueError) as error:
+            # botocore has no error of its own for an address that is none.
             raise ObjectStorageError(
                 f"{address} could not be {done}: {_masked(str(error))} ({type(error).__name__}, {_ATTEMPTS} attempts). "
                 "Check that the service runs and that AWS_ENDPOINT_URL_S3 and AWS_REGION are right, then run again."

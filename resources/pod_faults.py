@@ -21,6 +21,12 @@ COUNTED = pd.Timedelta(hours=24)
 _PARTITION = "dagster/partition"
 
 
+def crypto_of(run: dg.DagsterRun) -> str | None:
+    """The crypto that a run is of; None for a run of none, such as that of a rollout's gate, whose key is a factor."""
+    key = run.tags.get(_PARTITION)
+    return None if key in FACTORS else key
+
+
 def record_fault(warehouse: Warehouse, run: dg.DagsterRun, work: str, found: Found) -> str:
     """Write down what is wrong with a run's pod, once; returns it as it is told.
 
@@ -38,8 +44,7 @@ def record_fault(warehouse: Warehouse, run: dg.DagsterRun, work: str, found: Fou
     row = {
         "run_id": run.run_id,
         "job": run.job_name,
-        # The partition of a gate's run is a factor.
-        "crypto": None if run.tags.get(_PARTITION) in FACTORS else run.tags.get(_PARTITION),
+        "crypto": crypto_of(run),
         "work": work,
         "kind": str(found.kind),
         "pod": found.pod,

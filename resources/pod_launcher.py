@@ -32,7 +32,6 @@ from dagster_k8s.launcher import K8sRunLauncher
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from cvntrade_assets.operations.factors import FACTORS
 from cvntrade_assets.operations.pod_faults import Found, JobSeen, PodFault, find_fault
 from cvntrade_assets.operations.run_pods import (
     CORES_TAG,
@@ -45,7 +44,7 @@ from cvntrade_assets.operations.run_pods import (
     work_of,
 )
 from cvntrade_assets.settings import SettingsError, resolve
-from resources.pod_faults import killed_at_gib, record_fault
+from resources.pod_faults import crypto_of, killed_at_gib, record_fault
 from resources.pod_manifest import PodRun, job_of
 from resources.pod_place import PodPlace
 from resources.pod_watch import SECONDS, delete_job, look_at_job
@@ -62,7 +61,6 @@ BEYOND_SECONDS = 3600
 _TRIES_AGAIN, _AGAIN_SECONDS = 3, 30.0
 
 _CONFLICT = 409
-_PARTITION = "dagster/partition"
 # Tags that would have Dagster's launcher put anything into a manifest: another image, a Secret, an account.
 _FREE_FORM = (USER_DEFINED_K8S_CONFIG_KEY, K8S_RESOURCE_REQUIREMENTS_KEY)
 
@@ -183,12 +181,11 @@ class PodRunLauncher(K8sRunLauncher):
             instance_ref=self._instance.get_ref(),
             set_exit_code_on_failure=None,
         ).get_command_args()
-        crypto = run.tags.get(_PARTITION)
         return PodRun(
             name=_name(run.run_id),
             run_id=run.run_id,
             job=run.job_name,
-            crypto=None if crypto in FACTORS else crypto,
+            crypto=crypto_of(run),
             work=work,
             size=size,
             arguments=arguments,
@@ -236,8 +233,8 @@ class PodRunLauncher(K8sRunLauncher):
         if not seen.has_ended:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         now = self._instance.get_run_by_id(run.run_id)
-        if now is None or now.is_finished:
-            # It has ended between the two looks, and so has its pod.
+        if now is None or now.status is not dg.DagsterRunStatus.STARTED:
+            # It has ended between the two looks, or is being ended: so has its pod.
             return CheckRunHealthResult(WorkerStatus.SUCCESS)
         found = find_fault(seen) or Found(PodFault.CRASHED, "", "", f"Job {seen.name} has ended, and the run has not")
         return CheckRunHealthResult(WorkerStatus.FAILED, self._record(now, found))

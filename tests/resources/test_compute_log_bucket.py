@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from s3_server import SECRET, Fault, S3Door, everything_in, until
+from polling import until
+from s3_server import SECRET, Fault, S3Door, everything_in
 
 from resources import object_storage
 from resources.compute_log_bucket import BucketComputeLogManager
@@ -109,7 +110,7 @@ def test_what_is_printed_so_far_is_seen_while_it_goes_on(bucket):
     logs, webserver = BucketComputeLogManager(f"{bucket}", 0.1), BucketComputeLogManager(f"{bucket}")
     with captured(logs):
         write(OUT, "so far\n")
-        until(lambda: webserver.get_log_data(KEY).stdout == b"so far\n", "the first upload")
+        until("the first upload", lambda: webserver.get_log_data(KEY).stdout == b"so far\n")
         assert not webserver.is_capture_complete(KEY)
         write(OUT, "and more\n")
     assert webserver.get_log_data(KEY).stdout == b"so far\nand more\n"
@@ -160,6 +161,16 @@ def test_a_large_log_is_cut_where_dagster_says(logs, bucket, monkeypatch):
     with captured(logs):
         write(OUT, "0123456789abcdef\n")
     assert logs.get_log_data(KEY).stdout == b"0123456789"
+
+
+def test_a_log_that_was_cut_while_it_went_on_is_kept(bucket, monkeypatch):
+    monkeypatch.setenv("DAGSTER_TRUNCATE_COMPUTE_LOGS_UPLOAD_BYTES", "10")
+    logs, webserver = BucketComputeLogManager(f"{bucket}", 0.1), BucketComputeLogManager(f"{bucket}")
+    with captured(logs):
+        write(OUT, "0123456789abcdef\n")
+        until("the first upload", lambda: webserver.get_log_data(KEY).stdout == b"0123456789")
+    assert webserver.is_capture_complete(KEY)
+    assert webserver.get_log_data(KEY).stdout == b"0123456789"
 
 
 RUN = """

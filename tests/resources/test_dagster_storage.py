@@ -142,6 +142,19 @@ def test_tags_that_come_later(instance: dg.DagsterInstance, url: str) -> None:
     assert found is not None and found.tags == {"secret": "***", "a": "***", "c": "d"}
 
 
+def test_what_befell_a_run_is_not_told_of_the_run_that_tries_again(instance: dg.DagsterInstance) -> None:
+    """Dagster gives it all tags of the one before; it would be tried once more for whatever befalls it."""
+    first = dg.DagsterRun("job", tags={"a": "b", "dagster/retry_on_asset_or_op_failure": "true"})
+    again = dg.DagsterRun("job", tags={**first.tags, "dagster/parent_run_id": first.run_id})
+    for run in (first, again):
+        instance.add_run(run)
+    found = [instance.get_run_by_id(run.run_id) for run in (first, again)]
+    assert [None if run is None else run.tags for run in found] == [
+        first.tags,
+        {"a": "b", "dagster/parent_run_id": first.run_id},
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "place"),
     [

@@ -195,6 +195,12 @@ def test_a_service_that_is_not_there(bucket, tmp_path, monkeypatch, what):
     assert SECRET not in message
 
 
+def test_an_endpoint_that_is_no_address(bucket, monkeypatch):
+    address_it(monkeypatch, "minio.svc:9000")
+    with pytest.raises(ObjectStorageError, match=r"minio.svc:9000 .*Check that .* AWS_ENDPOINT_URL_S3"):
+        ObjectStorage().get(bucket / "one")
+
+
 def test_no_credentials(bucket, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

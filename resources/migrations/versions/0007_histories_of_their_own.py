@@ -1,7 +1,6 @@
 """Histories that only their triggers write: these run as the tables' owner, so that nobody else need insert there.
 
-The rights themselves are `resources/table_rights.py`'s to give. Code from before this migration gives the application
-its right to insert again when it migrates.
+The rights themselves are `resources/table_rights.py`'s to give.
 """
 
 import sqlalchemy as sa
@@ -25,6 +24,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Have them run as whoever makes the change again."""
-    for function in WRITERS:
-        op.execute(f"alter function {function}() security invoker reset search_path")
+    """Nothing: the functions write the same rows, and the application has no right to write them itself."""
