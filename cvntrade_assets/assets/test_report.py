@@ -56,7 +56,7 @@ def record_report(said: Summary, stage: Stage) -> None:
 
 @stage(
     settings=("CVN_TIMEFRAME", "CVN_DEFAULT_PTE", "CVN_SEED"),
-    code_version="1",
+    code_version="2",
     group="evaluation",
     owner="ml-owner",
     kinds={"scikitlearn", "matplotlib", "mlflow"},

@@ -7,6 +7,7 @@ fp + fn) is 0 by definition when no BUY was caught. An F1 means nothing without 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -215,6 +216,7 @@ def block_bootstrap_interval(
     n_boot: int = DEFAULT_RESAMPLES,
     level: float = 0.9,
     corrected: bool = True,
+    span: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[float, float]:
     """Interval of a metric from the moving-block bootstrap, bias-corrected ("basic") or of plain percentiles.
 
@@ -237,6 +239,8 @@ def block_bootstrap_interval(
         n_boot: number of resamples.
         level: coverage, within (0, 1).
         corrected: for the bias of the metric, as above; False takes the plain percentiles.
+        span: lowest and highest value that the metric can have. A corrected interval may reach beyond, where the truth
+            cannot be, and is cut there.
 
     Returns:
         Low and high end; both NaN when the metric is undefined on the data or on more than a tenth of the
@@ -254,7 +258,9 @@ def block_bootstrap_interval(
     if np.isnan(observed) or defined.size < (1.0 - MAXIMUM_UNDEFINED_SHARE) * n_boot:
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return (float(2.0 * observed - high), float(2.0 * observed - low)) if corrected else (float(low), float(high))
+    if corrected:
+        low, high = np.clip((2.0 * observed - high, 2.0 * observed - low), *span)
+    return float(low), float(high)
 
 
 def _block_rows(n: int, block: int, n_boot: int, seed: int) -> Integers:

@@ -174,6 +174,16 @@ def test_interval_with_skill_holds_it():
     assert 0 < low < scores.pr_auc_lift(labels, values) < high
 
 
+def test_a_corrected_interval_ends_where_the_metric_does():
+    """BUY labels in one lucky run: some resamples hold little of it, and the reflected interval would end above 1."""
+    labels = np.arange(200) // 20 % 5 == 0
+    values = np.where(labels, 1.0, 0.0) + np.random.default_rng(0).normal(scale=0.5, size=200)
+    free = scores.block_bootstrap_interval(scores.pr_auc, labels, values, block=40, seed=0)
+    cut = scores.block_bootstrap_interval(scores.pr_auc, labels, values, block=40, seed=0, span=(0.0, 1.0))
+    assert free[1] > 1.0
+    assert cut == (free[0], 1.0)
+
+
 def test_blocks_are_runs_of_rows():
     rows = scores._block_rows(10, 4, 50, seed=1)
     assert rows.shape == (50, 10)
