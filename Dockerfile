@@ -16,7 +16,7 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /source
 # Packages change seldom, and are a layer of their own: a change of our code does not install them again.
 COPY requirements-build.lock requirements-image.lock pyproject.toml ./
-COPY image/packages.sh image/sbom.py image/
+COPY image/tools.sh image/packages.sh image/sbom.py image/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf image/packages.sh /opt/cvntrade /usr/local/bin/python3
 COPY README.md ./
 COPY cvntrade_assets cvntrade_assets
@@ -28,10 +28,12 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf image/wheel.sh /opt/cvn
 RUN mkdir /opt/cvntrade/instance
 
 FROM ${PYTHON_IMAGE} AS image
-# A name for the user, because PostgreSQL's initdb in the smoke wants one. Nobody installs anything here any more.
+# A name for the user, because PostgreSQL's initdb in the smoke wants one. Nobody installs anything here any more: pip goes,
+# and the one that Python keeps for `venv`.
 RUN groupadd --gid 65532 cvntrade \
     && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin cvntrade \
-    && python3 -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools wheel
+    && python3 -m pip uninstall --quiet --yes --root-user-action=ignore pip setuptools wheel \
+    && rm -r "$(python3 -c 'import ensurepip; print(ensurepip.__path__[0])')"
 # Root's: the user reads it and changes nothing.
 COPY --from=build /opt/cvntrade /opt/cvntrade
 ENV PATH=/opt/cvntrade/.venv/bin:/usr/local/bin:/usr/bin:/bin

@@ -34,11 +34,11 @@ run: $(INSTALLED)
 discovery: $(INSTALLED)
 	@$(BIN)/cvntrade up --run --pipeline discovery $(if $(filter 0,$(UI)),--exit-when-done) $(cryptos) $(market)
 
-# A file at a time. Three processes, because nearly half of the time a test waits for PostgreSQL or for a process that it
-# started; two for the live tests, each with a stack of its own.
+# A file at a time. Four processes, because nearly half of the time a test waits for PostgreSQL or for a process that it
+# started; two for the live tests, each with a stack of its own. What takes longest is told at the end.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --ignore tests/live
-	$(BIN)/python -m pytest tests/live --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --durations 20 --durations-min 5 --ignore tests/live
+	$(BIN)/python -m pytest tests/live --numprocesses 2 --dist loadfile --durations 20 --durations-min 5 --no-loadscope-reorder
 
 smoke: $(INSTALLED)
 	$(BIN)/cvntrade smoke
@@ -87,7 +87,8 @@ clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@echo "Data stays in .cvntrade; remove that folder to begin with an empty database."
 
-# pip brings uv, checked against the lock; uv installs the rest of it in a fraction of pip's time, from the same index.
+# pip brings uv, checked against the lock; uv installs the rest of it in a fraction of pip's time, from the same index,
+# whose address may hold credentials: an argument is seen in `ps`.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 		f"CVNTrade needs Python 3.11 to 3.13 and {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.11")'
@@ -95,7 +96,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/bootstrap.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/bootstrap.lock
 	index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $${index:+--default-index "$$index"} \
+	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python \
 		--compile-bytecode --require-hashes --no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-build-isolation --no-deps --editable .
+	# Every run is a process of its own, and would compile our modules again where Python may not write beside them.
+	$(BIN)/python -m compileall -q cvntrade_assets asset_checks resources
 	@touch $@

@@ -53,7 +53,10 @@ mkdir -p "./$prefix/bin"
 cp --dereference "$prefix/bin/python$version" "./$prefix/bin/"
 ln -s "python$version" "./$prefix/bin/python3"
 bind "$prefix/lib/python$version" "$prefix/lib/python$version"
-[ ! -d "./$prefix/lib/python$version/site-packages" ] || mount -t tmpfs tmpfs "./$prefix/lib/python$version/site-packages"
+# What that Python has installed, and the pip that it keeps for `venv`: the Dockerfile removes both.
+for part in site-packages ensurepip; do
+    [ ! -d "./$prefix/lib/python$version/$part" ] || mount -t tmpfs -o ro tmpfs "./$prefix/lib/python$version/$part"
+done
 printf 'root:x:0:0::/root:/bin/sh\ncvntrade:x:65532:65532::/tmp:/usr/sbin/nologin\n' >etc/passwd
 printf 'root:x:0:\ncvntrade:x:65532:\n' >etc/group
 printf '127.0.0.1 localhost\n' >etc/hosts

@@ -71,15 +71,17 @@ def _plain(name: str) -> str:
 
 
 def has_no_compiler() -> None:
-    """Nothing on the PATH builds or installs software, Python's own pip is gone too; Dagster's chart asks for bash."""
+    """Nothing on the PATH builds or installs software, nor does Python by itself; Dagster's chart asks for bash."""
     if not Path("/bin/bash").exists():
         raise WrongError("no /bin/bash, with which Dagster's chart starts its daemon and webserver")
     found = [path for name in (*COMPILERS, *INSTALLERS) if (path := shutil.which(name))]
     if found:
         raise WrongError(f"on the PATH: {', '.join(found)}")
     for python in (sys.executable, os.path.realpath(sys.executable)):
-        if subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0:
-            raise WrongError(f"{python} imports pip")
+        # Run and not imported: an empty folder of that name could be imported too.
+        for module in ("pip", "ensurepip"):
+            if subprocess.run([python, "-m", module, "--version"], capture_output=True, check=False).returncode == 0:
+                raise WrongError(f"{python} has the module {module}")
 
 
 def brings_its_libraries() -> None:

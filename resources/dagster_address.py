@@ -12,6 +12,8 @@ _VARIABLES = ("CVN_PG_HOST", "CVN_PG_PORT", "CVN_PG_USER", "CVN_PG_PASSWORD")
 def dagster_url(environment: Mapping[str, str]) -> str | None:
     """The SQLAlchemy address of Dagster's database, password included.
 
+    It says nothing of TLS, as the one that dagster.yaml's storage makes: libpq's PGSSLMODE decides for both.
+
     Returns:
         None when the environment does not name it: then the operations schema's own role reads there too, as on a
         server with one role.

@@ -17,7 +17,13 @@ WAIT_SECONDS = 60.0
 
 _PAUSE_SECONDS = 0.5
 # What waiting does not mend.
-_FINAL = ("authentication failed", "does not exist", "permission denied", "no pg_hba.conf entry")
+_FINAL = (
+    "authentication failed",
+    "does not exist",
+    "permission denied",
+    "no pg_hba.conf entry",
+    "but SSL was required",
+)
 _LOG = logging.getLogger("cvntrade")
 
 

@@ -3,6 +3,7 @@
 `image/check.sh`, which CI runs, does what the Dockerfile does; here stands what needs no installation.
 """
 
+import ensurepip
 import importlib.util
 import json
 import re
@@ -20,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SCRIPTS = sorted((ROOT / "image").glob("*.sh"))
 PYTHON = sys.executable
 
 
@@ -115,13 +117,25 @@ def test_the_image_runs_as_nobody_in_particular_and_starts_what_it_is_told() -> 
     assert [word for word, _ in stage("image")].index("USER") > [word for word, _ in stage("image")].index("COPY")
 
 
+def test_the_base_s_installers_are_removed() -> None:
+    (run,) = [rest for word, rest in stage("image") if word == "RUN"]
+    assert re.search(r"pip uninstall .* pip setuptools wheel +&& rm -r .*ensurepip", run)
+
+
 def test_nothing_is_fetched_or_built_outside_the_locks() -> None:
-    """Packages come through image/packages.sh, which takes wheels with hashes; Debian's are the base's."""
+    """Packages come through scripts of image/, which take wheels with hashes; Debian's are the base's."""
     for word, rest in instructions():
         assert word != "ADD"
         assert not re.search(r"apt|curl|wget|git |pip install|https?:", rest), rest
-    script = (ROOT / "image/packages.sh").read_text()
-    assert script.count("--require-hashes") == 2 and "--only-binary :all:" in script
+    tools, packages = ((ROOT / "image" / name).read_text() for name in ("tools.sh", "packages.sh"))
+    assert tools.count("pip install") == tools.count("--require-hashes") == 1
+    assert packages.count("pip install") == packages.count("--require-hashes --no-deps --only-binary :all:") == 1
+
+
+@pytest.mark.parametrize("file", [ROOT / "Makefile", *SCRIPTS], ids=lambda path: path.name)
+def test_an_index_is_no_argument(file: Path) -> None:
+    """Its address may hold credentials, and everybody on the machine reads arguments in `ps`."""
+    assert not re.search(r"--(default-|extra-)?index", file.read_text())
 
 
 def test_what_is_copied_is_there_and_is_let_through() -> None:
@@ -151,10 +165,11 @@ def test_variables_stand_one_in_a_line_where_the_jail_finds_them() -> None:
     assert all(re.fullmatch(r"[A-Z_]+=\S+", rest) for rest in variables)
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "image").glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_scripts(script: Path) -> None:
-    assert script.stat().st_mode & 0o111
-    assert "set -eu" in script.read_text()
+    is_sourced = script.name == "tools.sh"
+    assert bool(script.stat().st_mode & 0o111) != is_sourced
+    assert ("set -eu" in script.read_text()) != is_sourced
     subprocess.run(["bash", "-n", script], check=True)
 
 
@@ -209,6 +224,14 @@ def test_a_compiler_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(verify.WrongError, match=r"on the PATH: .*gcc"):
+        verify.has_no_compiler()
+
+
+def test_the_pip_that_python_keeps_for_venv_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", tmp_path], check=True)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
+    with pytest.raises(verify.WrongError, match="/bin/python has the module ensurepip"):
         verify.has_no_compiler()
 
 
@@ -294,7 +317,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
     probe = folder / "probe.py"
     hidden = [str(ROOT), str(Path.home() / ".config"), "/usr/bin/gcc", "/usr/lib/postgresql", str(folder)]
-    folders = ["/", "/etc", "/usr/bin", "/opt/cvntrade", "/check", "/tmp", "/dev/shm"]
+    hidden += [ensurepip.__file__]
+    folders = ["/", "/etc", "/usr/bin", "/opt/cvntrade", "/check", "/tmp", "/dev/shm", ensurepip.__path__[0]]
     probe.write_text(PROBE.replace("HIDDEN", repr(hidden)).replace("FOLDERS", repr(folders)))
     answer = subprocess.run(
         [ROOT / "image/jail.sh", folder, PYTHON, probe], capture_output=True, text=True, check=True, cwd=ROOT
@@ -306,7 +330,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_jail_is_read_only_but_for_tmp(seen: dict[str, Any]) -> None:
     written = {folder for folder, answer in seen["folders"].items() if answer == "writable"}
     assert written == {"/tmp", "/dev/shm"}
-    assert {seen["folders"][folder] for folder in ("/opt/cvntrade", "/check")} == {"Read-only file system"}
+    ours = ("/opt/cvntrade", "/check", ensurepip.__path__[0])
+    assert {seen["folders"][folder] for folder in ours} == {"Read-only file system"}
 
 
 def test_the_jail_runs_as_the_image_s_user_without_rights(seen: dict[str, Any]) -> None:
@@ -315,7 +340,7 @@ def test_the_jail_runs_as_the_image_s_user_without_rights(seen: dict[str, Any]) 
 
 
 def test_the_jail_shows_nothing_of_this_machine(seen: dict[str, Any]) -> None:
-    assert seen["hidden"] == [False] * 5
+    assert seen["hidden"] == [False] * 6
     assert seen["processes"] <= 2
     assert seen["network"] == ["Network is unreachable", "Connection refused"]
     variables = dict(rest.split("=", 1) for word, rest in stage("image") if word == "ENV")
