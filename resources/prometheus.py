@@ -5,6 +5,7 @@ else is asked in its place.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,9 @@ def infra_of_cluster(url: str) -> InfraFacts:
 
 def _here() -> str:
     """The matcher of our own namespace in a cluster that is shared with others; none outside a pod."""
-    return f'namespace="{_NAMESPACE.read_text().strip()}"' if _NAMESPACE.exists() else ""
+    # The chart says it; a pod without a token of its account has no such file.
+    namespace = os.environ.get("CVN_NAMESPACE") or (_NAMESPACE.read_text().strip() if _NAMESPACE.exists() else "")
+    return f'namespace="{namespace}"' if namespace else ""
 
 
 def _ask_all(prometheus: Prometheus, here: str) -> InfraFacts:

@@ -28,8 +28,13 @@ _CRYPTO = re.compile(r"[A-Z0-9]{5,20}")
 DAGSTER_DATABASE = "dagster"
 """What dagster.yaml calls Dagster's database; it stands on the operations schema's server."""
 
-_UNDEFINED_TABLE = "42P01"
-_DENIED = "42501"
+DENIED, UNDEFINED_TABLE = "42501", "42P01"
+"""PostgreSQL's codes for what a role may not do, and for a table that is not there."""
+
+# A lock or a snapshot is held over a silent connection, which balancers on the way cut after minutes.
+KEEPALIVES: Mapping[str, int] = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
+"""How a connection asks by itself whether the server is still there: seconds, seconds, times."""
+
 # Until the transaction ends: what the trigger on base_env writes beside a change.
 TELL_TRIGGER = sa.text(
     "select set_config('cvntrade.author', :author, true), set_config('cvntrade.reason', :reason, true)"
@@ -72,9 +77,7 @@ class Warehouse:
     @cached_property
     def _engine(self) -> sa.Engine:
         named = {"connect_timeout": 10, "application_name": connection_name()}
-        # An upload holds its lock over a silent connection, which balancers on the way cut after minutes.
-        alive = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
-        engine = sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args={**named, **alive})
+        engine = sa.create_engine(self._url, pool_size=2, pool_pre_ping=True, connect_args={**named, **KEEPALIVES})
         wait_for_server(engine)
         return engine
 
@@ -96,13 +99,13 @@ class Warehouse:
             ) from None
         except sa.exc.ProgrammingError as error:
             code = getattr(error.orig, "pgcode", None)
-            if code == _DENIED:
+            if code == DENIED:
                 raise WarehouseError(
                     f"PostgreSQL at {self._where} refuses this to {self._url.username} "
                     f"({str(error.orig).strip().splitlines()[0]}); nothing was written. If this work is the role's to "
                     "do, `cvntrade migrate --roles` gives it its rights; migrating needs CVN_OWNER_URL."
                 ) from None
-            if code != _UNDEFINED_TABLE:
+            if code != UNDEFINED_TABLE:
                 raise
             raise WarehouseError(
                 f"PostgreSQL at {self._where} lacks tables of the operations schema "
@@ -167,15 +170,23 @@ class Warehouse:
             if rows:
                 connection.execute(sa.insert(UNIVERSES), rows)
 
-    def seed_universes(self) -> None:
-        """Fill an empty `cvntrade_universes` with the manual's groups; a table with any row is left alone."""
+    def seed_universes(self) -> int:
+        """Fill an empty `cvntrade_universes` with `FIRST_UNIVERSES`; a table with any row is left alone.
+
+        Safe from several processes at once: who comes second finds what the first inserted.
+
+        Returns:
+            How many rows were inserted, one for each crypto of each group.
+        """
         rows = [
             {"group_name": group, "crypto": crypto} for group, cryptos in FIRST_UNIVERSES.items() for crypto in cryptos
         ]
         with self.begin() as connection:
             connection.execute(sa.text("lock table cvntrade_universes in exclusive mode"))
-            if connection.scalar(sa.select(sa.func.count()).select_from(UNIVERSES)) == 0:
-                connection.execute(sa.insert(UNIVERSES), rows)
+            if connection.scalar(sa.select(sa.func.count()).select_from(UNIVERSES)):
+                return 0
+            connection.execute(sa.insert(UNIVERSES), rows)
+        return len(rows)
 
     def base_env(self) -> dict[str, str]:
         """The operators' settings layer, key to text."""

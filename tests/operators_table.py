@@ -1,4 +1,4 @@
-"""The operators' table as on the first day: without a row, and without a past that would keep seeds away."""
+"""The operators' tables as on the first day: without a row, and without a past that would keep seeds away."""
 
 from typing import Any
 
@@ -15,6 +15,12 @@ def forget_settings(warehouse: Warehouse) -> None:
         connection.execute(sa.text(f"alter table base_env_history disable {guard}"))
         connection.execute(sa.text("delete from base_env_history"))
         connection.execute(sa.text(f"alter table base_env_history enable always {guard}"))
+
+
+def forget_universes(warehouse: Warehouse) -> None:
+    """Empty `cvntrade_universes`."""
+    with warehouse.begin() as connection:
+        connection.execute(sa.text("delete from cvntrade_universes"))
 
 
 def settings_changes(warehouse: Warehouse) -> list[tuple[Any, ...]]:

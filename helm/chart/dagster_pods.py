@@ -13,6 +13,8 @@ from typing import Any
 from helm.chart.rendering import RELEASE, Manifest, Values
 
 PASSWORD_KEY = "postgresql-password"
+# What the templates say of every pod themselves, over whatever the account says.
+TOKEN = {"automountServiceAccountToken": True}
 
 
 def dagster_pods(values: Values, release: str = RELEASE) -> list[Manifest]:
@@ -47,6 +49,7 @@ def _waiting(
     waits += [(f"init-user-deployment-{location['name']}", dagster["busybox"]["image"]) for location in locations]
     spec = {
         "serviceAccountName": dagster["serviceAccount"]["name"],
+        **TOKEN,
         "imagePullSecrets": dagster["imagePullSecrets"],
         "securityContext": part["podSecurityContext"],
         "initContainers": [
@@ -66,6 +69,7 @@ def _location(
     container = _container("dagster-user-deployments", deployment, dagster["global"]["postgresqlSecretName"])
     spec = {
         "serviceAccountName": locations["serviceAccount"]["name"],
+        **TOKEN,
         "imagePullSecrets": locations["imagePullSecrets"],
         "securityContext": deployment["podSecurityContext"],
         "containers": [container | {"ports": [{"name": "grpc", "containerPort": deployment["port"]}]}],
@@ -81,7 +85,7 @@ def _container(name: str, part: Mapping[str, Any], secret: str) -> dict[str, Any
     sources += [{"secretRef": source} for source in part["envSecrets"]]
     service = part.get("service")
     ports = {"ports": [{"name": "http", "containerPort": service["port"]}]} if service else {}
-    probes = {probe: part[probe] for probe in ("readinessProbe", "livenessProbe") if part.get(probe)}
+    probes = {probe: part[probe] for probe in ("readinessProbe", "livenessProbe", "startupProbe") if part.get(probe)}
     return {
         "name": name,
         "image": _image(part["image"]),

@@ -1,7 +1,7 @@
 """What this chart asks of its pods beyond Kubernetes' standard.
 
 A root filesystem that nobody writes to, images that stay what they were, bounded resources, an API token only where the
-API is used, a probe where somebody waits for an answer.
+API is used, a probe where somebody waits for an answer, and of a port that is there.
 """
 
 import re
@@ -12,6 +12,7 @@ from helm.chart.pods import Pod
 
 # A floating name says nothing of what runs; only a version or a digest does.
 FLOATING = {"latest", "stable", "main", "master", "edge", "dev", "nightly"}
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 SERVING = ("Deployment", "StatefulSet")
 IMAGE = re.compile(r"^(?P<repository>[^\s@]+?)(?::(?P<tag>[\w][\w.-]*))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?$")
 
@@ -45,6 +46,7 @@ def _of_container(container: dict[str, Any]) -> Iterator[str]:
     if (container.get("securityContext") or {}).get("readOnlyRootFilesystem") is not True:
         yield "securityContext.readOnlyRootFilesystem must be true"
     yield from floating(str(container.get("image", "")))
+    yield from _asked_elsewhere(container)
     resources = container.get("resources") or {}
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     for name in ("cpu", "memory"):
@@ -54,6 +56,17 @@ def _of_container(container: dict[str, Any]) -> Iterator[str]:
         yield "resources.limits.memory is missing"
     elif limits["memory"] != requests.get("memory"):
         yield "resources: memory's limit must be its request, or the node decides who is killed"
+
+
+def _asked_elsewhere(container: dict[str, Any]) -> Iterator[str]:
+    """Probes of ports that the container does not open."""
+    ports = container.get("ports") or []
+    there = {port.get("name") for port in ports} | {port["containerPort"] for port in ports}
+    for probe in PROBES:
+        for action in ("httpGet", "tcpSocket"):
+            asked = ((container.get(probe) or {}).get(action) or {}).get("port")
+            if asked is not None and asked not in there:
+                yield f"{probe}.{action}.port is {asked}, which is no port of the container"
 
 
 def floating(image: str) -> list[str]:

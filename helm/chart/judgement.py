@@ -8,9 +8,10 @@ import helm_python
 import yaml
 
 from cvntrade_assets.settings import Layer, SettingsError, read_value
-from helm.chart import house_rules, kubernetes, pod_security
+from helm.chart import house_rules, kubernetes, paths, pod_security, rights
 from helm.chart.copies import CHART
 from helm.chart.dagster_pods import dagster_pods
+from helm.chart.network import Policies
 from helm.chart.pods import Pod, pods
 from helm.chart.references import dangling
 from helm.chart.rendering import Values, lint, merged, render
@@ -65,11 +66,13 @@ def judge(chart: Path, name: str, values: Values) -> list[Finding]:
     except (helm_python.HelmError, ValueError, yaml.YAMLError) as error:
         return [Finding(name, "rendered", 0, (str(error).strip(),))]
     everything = [*made, *dagster_pods(whole), job]
-    started, own = pods(everything), pods([*made, job])
+    started, own, policies = pods(everything), pods([*made, job]), Policies.of(made)
     return [
         Finding(name, "rendered", len(made), ()),
         Finding(name, "settings to seed exist and are valid", len(whole["seed"]["settings"]), _settings(whole)),
         Finding(name, "what is referred to exists", len(everything), tuple(dangling(everything, external(whole)))),
+        Finding(name, "who starts no runs has no rights", len(started), tuple(rights.breaches(everything))),
+        Finding(name, "policies open and close paths", len(policies.manifests), _paths(whole, started, policies)),
         Finding(name, "pods are restricted", len(started), _each(pod_security.breaches, started)),
         Finding(name, "pods keep the chart's own rules", len(own), _each(house_rules.breaches, own)),
         Finding(name, "their containers do", len(started), _each(house_rules.container_breaches, started)),
@@ -92,6 +95,14 @@ def _settings(values: Values) -> tuple[str, ...]:
         except SettingsError as error:
             words.append(str(error))
     return tuple(words)
+
+
+def _paths(values: Values, started: list[Pod], policies: Policies) -> tuple[str, ...]:
+    """What `paths` finds; a block of addresses that is none is a fault too."""
+    try:
+        return tuple(paths.breaches(values, started, policies))
+    except ValueError as error:
+        return (f"networkPolicies: {error}",)
 
 
 def _for_every_version(faults: Callable[[str], list[str]]) -> tuple[str, ...]:

@@ -24,15 +24,17 @@ class Endpoint:
         name: What people call it.
         labels: A pod's labels; empty for what is outside the cluster.
         namespace: The pod's namespace; nothing means outside the cluster.
-        address: Its IP address, which blocks of addresses select, a pod's too.
+        address: Its IP address, which blocks of addresses select, a pod's too; nothing where nobody can know it.
         ports: Names of the ports that it serves.
+        namespace_labels: Labels of its namespace, beside the one that is its name.
     """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str | None = NAMESPACE
-    address: str = "10.42.0.7"
+    address: str | None = "10.42.0.7"
     ports: Mapping[str, int] = field(default_factory=dict)
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,56 @@ class Policies:
 
     def _is_peer(self, peer: dict[str, Any], other: Endpoint) -> bool:
         if "ipBlock" in peer:
-            return _in_block(peer["ipBlock"], other.address)
+            return other.address is not None and _in_block(peer["ipBlock"], other.address)
         if other.namespace is None:
             return False
         if "namespaceSelector" in peer:
-            if not selects(peer["namespaceSelector"], {NAMESPACE_NAME: other.namespace}):
+            if not selects(peer["namespaceSelector"], {**other.namespace_labels, NAMESPACE_NAME: other.namespace}):
                 return False
         elif other.namespace != self.namespace:
             return False
         return "podSelector" not in peer or selects(peer["podSelector"], other.labels)
+
+
+def examples(peers: Iterable[Mapping[str, Any]], unnamed: str = "elsewhere") -> list[Endpoint]:
+    """Somebody for each peer of a policy; nobody for a block of addresses that is all holes.
+
+    Args:
+        peers: As NetworkPolicies write them.
+        unnamed: The namespace of somebody whose peer selects namespaces and names none.
+
+    Raises:
+        ValueError: A block of addresses is none.
+    """
+    return [found for found in (_example(peer, unnamed) for peer in peers) if found]
+
+
+def _example(peer: Mapping[str, Any], unnamed: str) -> Endpoint | None:
+    if "ipBlock" in peer:
+        address = _free_address(peer["ipBlock"])
+        return Endpoint(address, namespace=None, address=address) if address else None
+    labels = _selected(peer.get("namespaceSelector"))
+    namespace = labels.pop(NAMESPACE_NAME, unnamed) if "namespaceSelector" in peer else NAMESPACE
+    pod = _selected(peer.get("podSelector"))
+    return Endpoint(f"a pod of {namespace}", pod, namespace, address=None, namespace_labels=labels)
+
+
+def _selected(selector: Mapping[str, Any] | None) -> dict[str, str]:
+    """The fewest labels that a selector matches."""
+    labels = dict((selector or {}).get("matchLabels") or {})
+    for expression in (selector or {}).get("matchExpressions") or []:
+        if expression["operator"] in ("In", "Exists"):
+            labels.setdefault(expression["key"], (expression.get("values") or [""])[0])
+    return labels
+
+
+def _free_address(block: Mapping[str, Any]) -> str | None:
+    """The first address of a block, or the first behind one of its holes."""
+    inside = ip_network(block["cidr"], strict=False)
+    first = int(inside.network_address)
+    behind = [int(ip_network(hole, strict=False).broadcast_address) + 1 - first for hole in block.get("except") or []]
+    found = (str(inside[step]) for step in (0, *behind) if 0 <= step < inside.num_addresses)
+    return next((address for address in found if _in_block(block, address)), None)
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
@@ -147,5 +190,5 @@ def _is_port(wanted: Mapping[str, Any], target: Endpoint, port: int, protocol: s
 
 def _in_block(block: Mapping[str, Any], address: str) -> bool:
     found = ip_address(address)
-    inside = found in ip_network(block["cidr"])
-    return inside and not any(found in ip_network(hole) for hole in block.get("except") or [])
+    inside = found in ip_network(block["cidr"], strict=False)
+    return inside and not any(found in ip_network(hole, strict=False) for hole in block.get("except") or [])

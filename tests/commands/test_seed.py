@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from dagster_on_postgres import open_instance
-from operators_table import forget_settings, settings_changes
+from operators_table import forget_settings, forget_universes, settings_changes
 from scripted_webserver import Cvntrade, Webserver
 
+from cvntrade_assets.operations.seeds import wanted_texts
 from cvntrade_assets.settings import HYPERPARAMETER_SETTINGS
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.warehouse import Warehouse
+from resources.warehouse import FIRST_UNIVERSES, Warehouse
 
+ALL = len(wanted_texts({}))
+CRYPTOS = sum(map(len, FIRST_UNIVERSES.values()))
 DEPTH = "CVN_HPO_XGBOOST_30M_MAX_DEPTH"
 NOBODY = "postgresql+psycopg2://app:seed-canary-4711@127.0.0.1:1/cvntrade"
 
@@ -21,6 +25,7 @@ NOBODY = "postgresql+psycopg2://app:seed-canary-4711@127.0.0.1:1/cvntrade"
 def database(monkeypatch: pytest.MonkeyPatch, warehouse_url: str, warehouse: Warehouse) -> Iterator[Warehouse]:
     """What CVN_WAREHOUSE_URL names, as on the first day; nothing else is named, as in a job of the chart."""
     forget_settings(warehouse)
+    forget_universes(warehouse)
     for name in ("CVN_UI_URL", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CVN_WAREHOUSE_URL", warehouse_url)
@@ -36,15 +41,41 @@ def test_what_is_missing_is_inserted_and_counted(cvntrade: Cvntrade, database: W
     code, out, error = cvntrade("seed", "--set", "CVN_DEFAULT_N_TRIALS=20")
     told = summary(error)
     assert code == 0 and float(told.pop("seconds")) >= 0
-    expected = {"event": "seed_summary", "planned": "487", "inserted": "487", "present": "0", "kept_removed": "0"}
-    assert told == expected
+    expected = {"event": "seed_summary", "planned": str(ALL), "inserted": str(ALL), "present": "0", "kept_removed": "0"}
+    assert told == expected | {"cryptos_inserted": str(CRYPTOS)}
     assert "Pools keep their limits: Dagster's storage is not named here" in out
     assert database.base_env()["CVN_DEFAULT_N_TRIALS"] == "20"
 
     code, out, error = cvntrade("seed")
-    assert (code, summary(error)["inserted"], summary(error)["present"]) == (0, "0", "487")
+    assert (code, summary(error)["inserted"], summary(error)["present"]) == (0, "0", str(ALL))
     assert "present             CVN_DEFAULT_N_TRIALS=50  stays '20'" in out
-    assert len(settings_changes(database)) == 487
+    assert len(settings_changes(database)) == ALL
+
+
+def test_a_deployment_has_cryptos_from_its_first_seed_on(cvntrade: Cvntrade, database: Warehouse) -> None:
+    assert database.universes() == {}
+    assert "cryptos_inserted=6" in cvntrade("seed")[2]
+    assert database.universes() == {group: tuple(sorted(cryptos)) for group, cryptos in FIRST_UNIVERSES.items()}
+    # Whoever has groups of their own keeps them, and those alone.
+    forget_universes(database)
+    database.set_group("mine", ["DOGEUSDC"])
+    assert "cryptos_inserted=0" in cvntrade("seed")[2]
+    assert database.universes() == {"mine": ("DOGEUSDC",)}
+
+
+def test_universes_that_cannot_be_written_fail_the_job_until_they_can(cvntrade: Cvntrade, database: Warehouse) -> None:
+    rename = "alter table {} rename to {}"
+    with database.begin() as connection:
+        connection.execute(sa.text(rename.format("cvntrade_universes", "elsewhere")))
+    try:
+        code, _, error = cvntrade("seed")
+        assert code == 1 and error.count("\n") == 1
+        assert error.startswith("event=seed_apply_failed ") and "cvntrade_universes" in error
+    finally:
+        with database.begin() as connection:
+            connection.execute(sa.text(rename.format("elsewhere", "cvntrade_universes")))
+    code, _, error = cvntrade("seed")
+    assert (code, summary(error)["cryptos_inserted"]) == (0, str(CRYPTOS))
 
 
 def test_a_dry_run_prints_every_key_and_writes_nothing(cvntrade: Cvntrade, database: Warehouse) -> None:
@@ -54,20 +85,26 @@ def test_a_dry_run_prints_every_key_and_writes_nothing(cvntrade: Cvntrade, datab
     code, out, error = cvntrade("seed", "--dry-run")
     assert (code, error) == (0, "")
     lines = out.splitlines()
-    assert len(lines) == 488
+    assert len(lines) == ALL + 2
     assert f"present             {DEPTH}=(empty)  stays '3'" in lines
     assert f"insert              {DEPTH}_LOW=2" in lines
     assert "removed_by_operator CVN_DEFAULT_N_FOLDS=3  removed by maria" in lines
-    assert lines[-1] == "Nothing was written. Of 487: 485 insert, 1 present, 1 removed_by_operator."
+    assert lines[-1] == f"Nothing was written. Of {ALL}: {ALL - 2} insert, 1 present, 1 removed_by_operator."
+    first = "btc-core (BTCUSDC ETHUSDC), defi (SOLUSDC ADAUSDC BONKUSDC XRPUSDC)"
+    assert lines[-2] == f"Universes that are inserted where there are none: {first}; there are none."
     assert settings_changes(database) == before and database.base_env() == {DEPTH: "3"}
+    assert database.universes() == {}
+    database.set_group("mine", ["DOGEUSDC"])
+    assert "Universes stay as they are: mine (DOGEUSDC)." in cvntrade("seed", "--dry-run")[1].splitlines()
 
 
 def test_a_dry_run_does_without_a_database(cvntrade: Cvntrade, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CVN_WAREHOUSE_URL", NOBODY)
     code, out, error = cvntrade("seed", "--dry-run", "--set", "CVN_MARKET=simulated")
     assert code == 0
-    assert len([line for line in out.splitlines() if line.startswith("unknown ")]) == 488
-    assert "Nothing was written. Of 488: 488 unknown." in out
+    assert len([line for line in out.splitlines() if line.startswith("unknown ")]) == ALL + 1
+    assert f"Nothing was written. Of {ALL + 1}: {ALL + 1} unknown." in out
+    assert "XRPUSDC); whether there are any is unknown." in out
     assert "Which of them are missing is unknown: PostgreSQL at 127.0.0.1:1/cvntrade did not answer" in out
     assert error.startswith('event=seed_db_connect_failed error="PostgreSQL at 127.0.0.1:1/cvntrade did not answer')
     assert "seed-canary" not in out + error
@@ -79,7 +116,7 @@ def test_a_dry_run_does_without_any_cvntrade(
     monkeypatch.delenv("CVN_WAREHOUSE_URL", raising=False)
     monkeypatch.setenv("CVN_HOME", str(tmp_path))
     code, out, error = cvntrade("seed", "--dry-run")
-    assert code == 0 and "Of 487: 487 unknown." in out
+    assert code == 0 and f"Of {ALL}: {ALL} unknown." in out
     assert error.startswith('event=seed_db_connect_failed error="no CVNTrade runs on')
 
 
@@ -104,7 +141,7 @@ def test_what_is_refused_fails_the_job_and_says_why(cvntrade: Cvntrade, database
         assert error.startswith("event=seed_apply_failed ") and said in error and error.count("\n") == 1
         code, out, error = cvntrade("seed", "--dry-run", "--set", given)
         assert code == 1 and said in error and "Nothing was written." in out
-    assert settings_changes(database) == before
+    assert settings_changes(database) == before and database.universes() == {}
 
 
 def test_the_pools_get_their_limits_where_dagsters_storage_is_named(
@@ -216,4 +253,4 @@ def test_a_key_that_is_not_there_is_told_its_neighbours(cvntrade: Cvntrade, cons
     assert cvntrade("seed")[0] == 0
     code, _, error = cvntrade("settings", "unset", "CVN_HPO_XGBOOST_30M_MAX_DEPT", "--reason", "x")
     assert code == 2
-    assert "which holds 487 keys, the closest" in error and DEPTH in error and error.count("CVN_HPO") == 4
+    assert f"which holds {ALL} keys, the closest" in error and DEPTH in error and error.count("CVN_HPO") == 4

@@ -8,20 +8,20 @@ from typing import Any
 import helm_python
 import pytest
 import yaml
-from chart_rendered import SETS, everything, file_text, made, one, pods_of, rendered, whole
+from chart_rendered import SETS, alone, everything, file_text, made, one, pods_of, rendered, whole
 from mlflow.cli import server as mlflow_server
 from mlflow.server.security_utils import is_allowed_host_header, should_block_cors_request
 from typer.main import get_command
 
 from cvntrade_assets.cli import app
-from helm.chart import house_rules, kubernetes, pod_security
+from helm.chart import house_rules, kubernetes, pod_security, rights
 from helm.chart.__main__ import main
 from helm.chart.copies import CHART, COPIES, REPOSITORY, Copy
 from helm.chart.dagster_pods import dagster_pods
 from helm.chart.judgement import VALUE_SETS, WITHOUT_DAGSTER, external, judge
 from helm.chart.pods import Pod, pods
 from helm.chart.references import dangling
-from helm.chart.rendering import lint, overlaid, standalone
+from helm.chart.rendering import lint, merged, overlaid, standalone
 
 EACH = pytest.mark.parametrize("name", SETS)
 METADATA: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -67,8 +67,8 @@ def test_an_upgrade_makes_the_same_objects(name):
 
 @EACH
 def test_our_own_objects_do_not_change_when_dagsters_chart_is_off(name):
-    alone = {str(manifest) for manifest in rendered(overlaid(SETS[name], WITHOUT_DAGSTER))}
-    assert alone == {str(manifest) for manifest in made(name)}
+    without = rendered(overlaid(SETS[name], WITHOUT_DAGSTER))
+    assert [manifest.content for manifest in without] == [manifest.content for manifest in made(name)]
 
 
 def test_the_smallest_installation_is_smaller():
@@ -217,6 +217,35 @@ def test_each_step_of_the_migration_has_one_role():
     assert sorted(given.values()) == sorted([[names["owner"]], [names["dagster"]], [names["mlflow"]]])
 
 
+def variables(name: str, container: dict[str, Any]) -> dict[str, Any]:
+    """What a container is told by the chart's ConfigMaps, and over that by its own variables."""
+    maps = {found.name: found.content["data"] for found in made(name) if found.kind == "ConfigMap"}
+    told: dict[str, Any] = {}
+    for source in container.get("envFrom", []):
+        told |= maps[source["configMapRef"]["name"]] if "configMapRef" in source else {}
+    return told | {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+
+
+@EACH
+def test_every_container_speaks_with_postgresql_as_the_values_say(name):
+    """What runs our image speaks with it, runs too; what waits in Dagster's pods gives nobody a password."""
+    image, mode = whole(name)["image"], whole(name)["postgresql"]["sslMode"]
+    ours = f"{image['repository']}:{image['tag']}"
+    told = {
+        f"{pod.owner.name}: {path}": variables(name, container).get("PGSSLMODE")
+        for pod in pods_of(name)
+        for path, container in pod.containers()
+        if container["image"] == ours
+    }
+    assert len(told) >= 10
+    assert "cvntrade-run: containers[dagster]" in told
+    assert told == dict.fromkeys(told, mode)
+
+
+def test_production_refuses_a_database_without_tls():
+    assert whole("production")["postgresql"]["sslMode"] == "require"
+
+
 def made_of(kind: str, called: str) -> list[Any]:
     return [manifest for manifest in made("default") if (manifest.kind, manifest.name) == (kind, called)]
 
@@ -231,11 +260,22 @@ def test_only_who_starts_runs_may_ask_the_api_server(name):
     assert mounted == {"cvntrade-launcher"}
     for pod in pods(made(name)):
         assert pod.spec["automountServiceAccountToken"] is False, pod.owner
+    # Dagster's chart gives its pods a token whatever their account says; the code location's has no role.
+    given = {pod.owner.name: pod.spec["serviceAccountName"] for pod in pods_of(name) if has_token(pod)}
+    starting = dict.fromkeys(
+        ("cvntrade-webserver", "cvntrade-webserver-read-only", "cvntrade-daemon"), "cvntrade-launcher"
+    )
+    assert given == starting | {"cvntrade-cvntrade-code": "cvntrade-code-location"}
+    assert rights.breaches(everything(name)) == []
     bindings = [found.content for found in made(name) if found.kind in ("RoleBinding", "ClusterRoleBinding")]
     bound = {(one["kind"], subject["name"]) for one in bindings for subject in one["subjects"]}
     assert bound == {("RoleBinding", "cvntrade-launcher")}
     using = {pod.owner.name for pod in pods_of(name) if pod.spec["serviceAccountName"] == "cvntrade-launcher"}
     assert using == {"cvntrade-webserver", "cvntrade-webserver-read-only", "cvntrade-daemon"}
+
+
+def has_token(pod: Pod) -> bool:
+    return pod.spec["automountServiceAccountToken"]
 
 
 @EACH
@@ -529,6 +569,26 @@ def test_dagsters_pods_run_on_our_instance():
                 assert volumes[mounts[HOME]]["configMap"]["name"] == "cvntrade-instance"
 
 
+def test_the_webservers_are_asked_on_whatever_port_they_have():
+    values = merged(alone(), {"dagster": {"dagsterWebserver": {"service": {"port": 8080}}}})
+    for pod in pods(dagster_pods(values)):
+        assert house_rules.container_breaches(pod) == []
+
+
+def test_people_are_told_of_commands_that_exist_where_they_find_what_they_need():
+    told = (CHART / "templates" / "NOTES.txt").read_text() + (CHART / "README.md").read_text()
+    groups = set(re.findall(r"\bcvntrade\s+(universe|settings)\s+(\w+)", told))
+    assert groups == {("universe", "list"), ("universe", "set"), ("settings", "set")}
+    for group, command in groups:
+        assert command in get_command(app).commands[group].commands, f"{group} {command}"  # type: ignore[attr-defined]
+    where = re.findall(r"exec deployment/(?:cvntrade|{{ .Release.Name }})-(\S+) -- cvntrade", told)
+    assert where == ["webserver", "webserver"]
+    (webserver,) = [pod for pod in pods_of("default") if pod.owner.name == "cvntrade-webserver"]
+    container = dict(webserver.containers())["containers[dagster]"]
+    assert variables("default", container)["CVN_UI_URL"]
+    assert {"secretRef": {"name": whole("default")["secrets"]["app"]}} in container["envFrom"]
+
+
 def test_what_dagsters_pods_wait_with_can_be_pulled_and_ends():
     """Dagster's chart puts the registry before PostgreSQL's image alone; busybox's nslookup works until 1.28."""
     waits = {
@@ -590,6 +650,12 @@ def test_the_tool_says_what_is_wrong(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "CVN_NO_SUCH_THING" in said
     assert "CVN_POD_TRAINING_CORES='many'" in said
+    wrong.write_text("objectStorage: {endpoint: 'https://minio.storage.svc:9000'}\n")
+    assert main([str(wrong)]) == 1
+    assert "run does not reach objectStorage at minio.storage.svc:9000" in capsys.readouterr().out
+    wrong.write_text("networkPolicies: {exchange: {to: [{ipBlock: {cidr: 10.0.0.0/64}}]}}\n")
+    assert main([str(wrong)]) == 1
+    assert "networkPolicies: '10.0.0.0/64' does not appear to be" in capsys.readouterr().out
     wrong.write_text("image: {tag: latest}\n")
     assert main([str(wrong)]) == 1
     assert "at '/image/tag': value must be 'a version that is used once" in capsys.readouterr().out
@@ -618,6 +684,7 @@ def test_a_judgement_finds_what_is_wrong(tmp_path):
     failed = {rule for rule, faults in found.items() if faults}
     assert failed == {
         "what is referred to exists",
+        "policies open and close paths",
         "pods are restricted",
         "pods keep the chart's own rules",
         "their containers do",

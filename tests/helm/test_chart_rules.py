@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from helm.chart import house_rules, kubernetes, pod_security
+from helm.chart import house_rules, kubernetes, pod_security, rights
 from helm.chart.pods import pods
 from helm.chart.references import dangling
 from helm.chart.rendering import Manifest, read_manifests
@@ -89,6 +89,9 @@ HOUSE: list[tuple[str, Any, Any]] = [
     (MAIN + "securityContext.readOnlyRootFilesystem", False, True),
     (FIRST + "securityContext.readOnlyRootFilesystem", None, True),
     (MAIN + "readinessProbe", None, {"exec": {"command": ["true"]}}),
+    (MAIN + "readinessProbe", {"httpGet": {"port": 8081}}, {"httpGet": {"port": 8080}}),
+    (MAIN + "livenessProbe", {"tcpSocket": {"port": "web"}}, {"tcpSocket": {"port": "http"}}),
+    (FIRST + "startupProbe", {"httpGet": {"port": "http"}}, {"exec": {"command": ["true"]}}),
     (MAIN + "resources", None, RESTRICTED["containers"][0]["resources"]),
     (MAIN + "resources.requests.cpu", None, "1"),
     (FIRST + "resources.limits.memory", None, "32Mi"),
@@ -262,6 +265,31 @@ def test_a_binding_of_nothing_is_told():
     )
     assert len(dangling([binding], {})) == 2
     assert dangling([binding, named("Role", "r"), named("ServiceAccount", "runs")], {}) == []
+
+
+# rights
+
+
+def bound(account: str) -> Manifest:
+    subjects = [{"kind": "ServiceAccount", "name": account}]
+    return Manifest("b.yaml", {"kind": "RoleBinding", "metadata": {"name": "b"}, "subjects": subjects})
+
+
+@pytest.mark.parametrize(
+    ("said", "of_account", "has"),
+    [(True, False, True), (None, True, True), (None, None, True), (None, False, False), (False, True, False)],
+)
+def test_a_token_with_a_role_is_for_who_starts_runs(said, of_account, has):
+    starting = deployment(changed("automountServiceAccountToken", said))
+    account = named("ServiceAccount", "runs")
+    if of_account is not None:
+        account.content["automountServiceAccountToken"] = of_account
+    found = rights.breaches([starting, account, bound("runs")])
+    fault = "Deployment/a (a.yaml): has a token of runs, which has a role, and starts no runs."
+    assert found == ([fault] if has else [])
+    assert rights.breaches([starting, account, bound("others")]) == []
+    starting.content["spec"]["template"]["metadata"]["labels"]["component"] = "dagster-daemon"
+    assert rights.breaches([starting, account, bound("runs")]) == []
 
 
 # manifests

@@ -1,6 +1,5 @@
 """Values that are wrong never reach a cluster: Helm refuses them, and what it says is read by a person."""
 
-import copy
 import json
 import shutil
 from collections.abc import Iterator
@@ -70,6 +69,12 @@ REFUSED: list[tuple[str, str, Any, tuple[str, ...]]] = [
     # addresses
     ("a port in the host", "postgresql.host", "db:5432", ("'/postgresql/host'", "without scheme, port or path")),
     ("a port that is text", "postgresql.port", "5432", ("'/postgresql/port'", "got string, want integer")),
+    (
+        "a mode of TLS that libpq does not have",
+        "postgresql.sslMode",
+        "required",
+        ("'/postgresql/sslMode'", "one of 'disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'"),
+    ),
     ("a port that is none", "postgresql.port", 65536, ("'/postgresql/port'", "maximum: got 65,536, want 65,535")),
     (
         "artifacts in a folder",
@@ -141,6 +146,24 @@ REFUSED: list[tuple[str, str, Any, tuple[str, ...]]] = [
     ),
     ("a webserver for the whole internet", "dagster.dagsterWebserver.service.type", "LoadBalancer", ("'ClusterIP'",)),
     ("an ingress past the proxy", "dagster.ingress.enabled", True, ("'/dagster/ingress/enabled'", "must be false")),
+    (
+        "an account that may not start runs",
+        "dagster.serviceAccount.name",
+        "mine",
+        ("'/dagster/serviceAccount/name'", "value must be 'cvntrade-launcher'"),
+    ),
+    (
+        "an account of Dagster's own",
+        "dagster.serviceAccount.create",
+        True,
+        ("'/dagster/serviceAccount/create'", "must be false"),
+    ),
+    (
+        "an account that the chart does not make",
+        "dagster.dagster-user-deployments.serviceAccount.name",
+        "mine",
+        ("user-deployments/serviceAccount/name'", "value must be 'cvntrade-code-location'"),
+    ),
     ("Dagster's own broad role", "dagster.rbacEnabled", True, ("'/dagster/rbacEnabled'", "must be false")),
     (
         "Dagster's own PostgreSQL",
@@ -180,6 +203,7 @@ TAKEN: list[tuple[str, str, Any]] = [
     ("the highest port", "postgresql.port", 65535),
     ("the lowest port", "exporter.port", 1024),
     ("an address for a host", "postgresql.host", "10.1.2.3"),
+    ("a database whose certificate is verified", "postgresql.sslMode", "verify-full"),
     ("one run at once", "runs.maxConcurrent", 1),
     ("no tries after the first", "seed.backoffLimit", 0),
     ("no Secret of object storage", "secrets.objectStorage", ""),
@@ -328,6 +352,6 @@ def objects(properties: dict[str, Any], path: str) -> Iterator[tuple[str, dict[s
 
 
 def test_every_rule_of_the_schema_is_used():
-    text = json.dumps(copy.deepcopy(SCHEMA))
+    text = json.dumps(SCHEMA)
     unused = [name for name in SCHEMA["definitions"] if f'"#/definitions/{name}"' not in text]
     assert unused == []

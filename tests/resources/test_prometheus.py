@@ -236,9 +236,16 @@ def test_a_password_in_the_address_is_never_told(monkeypatch):
     assert "canary" not in str(error.value)
 
 
-def test_in_a_pod_only_its_own_namespace_counts(monkeypatch, tmp_path):
-    (tmp_path / "namespace").write_text("trading\n")
+@pytest.mark.parametrize(
+    ("variable", "file"), [(None, "trading\n"), ("trading", None), ("trading", "other\n"), ("", "trading\n")]
+)
+def test_in_a_pod_only_its_own_namespace_counts(monkeypatch, tmp_path, variable, file):
+    if file is not None:
+        (tmp_path / "namespace").write_text(file)
     monkeypatch.setattr(prometheus, "_NAMESPACE", tmp_path / "namespace")
+    monkeypatch.delenv("CVN_NAMESPACE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CVN_NAMESPACE", variable)
     asked = []
 
     def answer(path: str) -> tuple[int, str]:

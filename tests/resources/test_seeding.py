@@ -12,7 +12,7 @@ from contextlib import closing
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from operators_table import forget_settings, settings_changes
+from operators_table import forget_settings, forget_universes, settings_changes
 from services import create_database
 
 from cvntrade_assets.operations.seeds import SeedAction, SeedPlan, wanted_texts
@@ -22,10 +22,11 @@ from resources.secrets import learn_secrets
 from resources.seeding import apply_seeds, preview
 from resources.settings_history import settings_history
 from resources.table_rights import RIGHTS
-from resources.warehouse import Warehouse, WarehouseError
+from resources.warehouse import FIRST_UNIVERSES, Warehouse, WarehouseError
 
 NOW = pd.Timestamp("2025-09-15", tz="UTC")
 WANTED = wanted_texts({})
+ALL = len(WANTED)
 DEPTH = "CVN_HPO_XGBOOST_30M_MAX_DEPTH"
 
 
@@ -41,9 +42,11 @@ def counts(plan: SeedPlan) -> Counter[str]:
 
 
 def test_everything_is_inserted_once_and_stays_on_record(empty: Warehouse):
-    assert counts(preview(empty, WANTED, NOW)) == {"insert": 487}
+    # Every hyperparameter, and the Baseline Config.
+    assert ALL == 487
+    assert counts(preview(empty, WANTED, NOW)) == {"insert": ALL}
     assert empty.base_env() == {}
-    assert counts(apply_seeds(empty, WANTED, NOW)) == {"insert": 487}
+    assert counts(apply_seeds(empty, WANTED, NOW)) == {"insert": ALL}
     assert empty.base_env() == WANTED
     recorded = settings_changes(empty)
     assert {(key, old, new) for key, old, new, *_ in recorded} == {(key, None, text) for key, text in WANTED.items()}
@@ -53,7 +56,7 @@ def test_everything_is_inserted_once_and_stays_on_record(empty: Warehouse):
     with empty.begin() as connection:
         assert set(connection.scalars(sa.text("select distinct updated_by from base_env"))) == {"seed"}
 
-    assert counts(apply_seeds(empty, WANTED, NOW)) == {"present": 487}
+    assert counts(apply_seeds(empty, WANTED, NOW)) == {"present": ALL}
     assert settings_changes(empty) == recorded and empty.base_env() == WANTED
 
 
@@ -63,7 +66,7 @@ def test_edits_and_removals_are_kept(empty: Warehouse):
     empty.set_base_env({"CVN_DEFAULT_N_TRIALS": "20", "CVN_DEFAULT_N_FOLDS": None}, "maria", "quicker")
     before = settings_changes(empty)
     plan = apply_seeds(empty, {**WANTED, "CVN_DEFAULT_N_TRIALS": "30"}, NOW)
-    assert counts(plan) == {"present": 486, "removed_by_operator": 1}
+    assert counts(plan) == {"present": ALL - 1, "removed_by_operator": 1}
     (removed,) = plan.of(SeedAction.REMOVED)
     assert (removed.key, removed.told) == ("CVN_DEFAULT_N_FOLDS", "removed by maria")
     told = {seed.key: seed.told for seed in plan.of(SeedAction.PRESENT) if seed.told}
@@ -122,20 +125,25 @@ def test_many_at_once_insert_each_key_once(empty: Warehouse, warehouse_url: str)
 
     with ThreadPoolExecutor(6) as pool:
         plans = list(pool.map(one, range(6)))
-    assert sorted(len(plan.inserts) for plan in plans) == [0] * 5 + [487]
+    assert sorted(len(plan.inserts) for plan in plans) == [0] * 5 + [ALL]
     assert empty.base_env() == WANTED
     assert Counter(key for key, *_ in settings_changes(empty)) == dict.fromkeys(WANTED, 1)
 
 
 def test_two_jobs_at_once(empty: Warehouse, warehouse_url: str):
+    forget_universes(empty)
     environment = {name: text for name, text in os.environ.items() if not name.startswith(("CVN_", "DAGSTER_"))}
     command = [sys.executable, "-m", "cvntrade_assets", "seed"]
     named = {**environment, "CVN_WAREHOUSE_URL": warehouse_url}
     jobs = [subprocess.Popen(command, env=named, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [job.communicate(timeout=120)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], said
-    inserted = sorted(line.split("inserted=")[1].split()[0] for line in said)
-    assert inserted == ["0", "487"]
+    told = [dict(field.split("=") for field in line.split()) for line in said]
+    assert sorted(int(line["inserted"]) for line in told) == [0, ALL]
+    assert sorted(int(line["cryptos_inserted"]) for line in told) == [0, sum(map(len, FIRST_UNIVERSES.values()))]
+    assert {group: set(members) for group, members in empty.universes().items()} == {
+        group: set(members) for group, members in FIRST_UNIVERSES.items()
+    }
     assert empty.base_env() == WANTED
     assert Counter(key for key, *_ in settings_changes(empty)) == dict.fromkeys(WANTED, 1)
 
@@ -149,7 +157,7 @@ def test_an_operator_who_edits_meanwhile_is_waited_for_and_kept(empty: Warehouse
             while not connection.scalar(pid):
                 assert not waiting.done()
         plan = waiting.result(timeout=60)
-    assert counts(plan) == {"insert": 486, "present": 1}
+    assert counts(plan) == {"insert": ALL - 1, "present": 1}
     assert empty.base_env()[DEPTH] == "3"
 
 
@@ -187,7 +195,8 @@ def test_the_history_is_told_newest_first(empty: Warehouse):
 def test_the_role_of_pods_may_seed(empty: Warehouse):
     """With the rights that are declared for it, and no others."""
     role, password = "seeding_test", "seeding-test-password"
-    rights = {table: RIGHTS[table] for table in ("base_env", "base_env_history")}
+    forget_universes(empty)
+    rights = {table: RIGHTS[table] for table in ("base_env", "base_env_history", "cvntrade_universes")}
     with empty.begin() as connection:
         connection.execute(sa.text(f"create role {role} login password '{password}'"))
         for table, right in rights.items():
@@ -195,7 +204,8 @@ def test_the_role_of_pods_may_seed(empty: Warehouse):
     try:
         url = empty.address.set(username=role, password=password).render_as_string(hide_password=False)
         with closing(Warehouse(url)) as own:
-            assert counts(apply_seeds(own, WANTED, NOW)) == {"insert": 487}
+            assert counts(apply_seeds(own, WANTED, NOW)) == {"insert": ALL}
+            assert own.seed_universes() == sum(map(len, FIRST_UNIVERSES.values()))
     finally:
         with empty.begin() as connection:
             connection.execute(sa.text(f"drop owned by {role}"))

@@ -36,6 +36,7 @@ CVN_NAMESPACE: {{ .Release.Namespace | quote }}
 CVN_PG_HOST: {{ .Values.postgresql.host | quote }}
 CVN_PG_PORT: {{ .Values.postgresql.port | quote }}
 CVN_PG_USER: {{ .Values.postgresql.dagsterUser | quote }}
+PGSSLMODE: {{ .Values.postgresql.sslMode | quote }}
 CVN_UI_URL: {{ .Values.urls.ui | quote }}
 CVN_MLFLOW_URL: "http://cvntrade-mlflow:5000"
 CVN_ARTIFACTS: {{ .Values.objectStorage.artifacts | quote }}
