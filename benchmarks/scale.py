@@ -1,4 +1,4 @@
-"""A universe that grows: a real stack with 6, 25, 50, 100 and 200 cryptos, and how it bears it.
+"""A universe that grows: a real stack with 6, 25, 50 and 200 cryptos, and how it bears it.
 
 Run from the repository's root, on a machine that does nothing else:
 
@@ -28,7 +28,7 @@ from benchmarks.scale_level import Level, grown, home_folder, measure
 from benchmarks.scale_sample_run import measure_default
 from benchmarks.scale_stack import ScaleError, ScaleStack
 
-LEVELS = (6, 25, 50, 100, 200)
+LEVELS = (6, 25, 50, 200)
 FILE = Path(__file__).with_name("scale.json")
 # One level's runs are alike: short histories, few trials, no smoothing, and a market with something to learn.
 SETTINGS: Mapping[str, str] = {

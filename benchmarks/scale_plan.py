@@ -8,7 +8,7 @@ from benchmarks.scale_text import prose, short, table
 from cvntrade_assets.settings import SETTINGS
 
 PLANNED = 2000
-SLOTS = 2
+SLOTS = 2  # how many runs `cvntrade up` has at work at a time by default
 # Assumptions: none of them was measured here.
 POD_START_SECONDS = (
     30.0  # from a Job's creation to the process: scheduling, volumes, an image that is on the node already
@@ -88,7 +88,7 @@ def plan(found: Mapping[str, Any]) -> str:
             f"{PLANNED:,} cryptos are extrapolated along their fit. What is assumed says so: nothing of this ran on "
             "a cluster."
         ),
-        table(("what", "how much", "from"), [*_load(found), *_pods(found), *_database(found), *_control(found)]),
+        table(("what", "how much", "from"), [*_load(), *_pods(found), *_database(found), *_control(found)]),
         _advice(found),
     )
     return "\n\n".join(parts)
@@ -101,8 +101,7 @@ def _runs_a_day() -> float:
     return PLANNED * (1.0 + 2.0 / 7.0)
 
 
-def _load(found: Mapping[str, Any]) -> Rows:
-    del found
+def _load() -> Rows:
     return [
         (
             "runs a day",
@@ -248,11 +247,9 @@ def _advice(found: Mapping[str, Any]) -> str:
 
 
 def _per_run(found: Mapping[str, Any], database: str) -> float:
-    """Bytes that a database grows by a run, from the first level to the last."""
-    first, last = found["levels"][0], found["levels"][-1]
-    runs = sum(level["backfill"]["runs"] for level in found["levels"][1:])
-    grown = [level["rest"]["sizes"]["databases"][database]["bytes"] for level in (first, last)]
-    return float(grown[1] - grown[0]) / runs if runs else 0.0
+    """Bytes that a database grew by a run of the last level."""
+    before, after = (level["rest"]["sizes"]["databases"][database]["bytes"] for level in found["levels"][-2:])
+    return float(after - before) / float(found["levels"][-1]["backfill"]["runs"])
 
 
 def _extrapolated(levels: Sequence[Level], read: Any) -> float:

@@ -59,9 +59,19 @@ def _how(found: Mapping[str, Any]) -> str:
                 "Then the stack is measured at rest. Runs are short on purpose (four months of candles, two trials): "
                 "what grows with the number of cryptos is everything around them. Meanwhile somebody clicks through "
                 "the UI, a page every 15 s; what its pages ask was recorded in a real browser. Others used "
-                f"{share:.0%} of the machine's processors meanwhile."
+                f"{share:.0%} of the machine's processors meanwhile.{_interrupted(found)}"
             ),
         )
+    )
+
+
+def _interrupted(found: Mapping[str, Any]) -> str:
+    times = found["attempts"] - 1
+    if not times:
+        return ""
+    return (
+        f" The measurement was interrupted {'once' if times == 1 else f'{times} times'} and went on: the runs of a "
+        "level that was begun again are in the databases, and in no figure of runs."
     )
 
 
@@ -83,6 +93,7 @@ def _work(levels: Sequence[Level]) -> str:
                 short(together["runs_per_hour"]),
             )
         )
+    failed = sum(level["backfill"]["runs"] - level["backfill"]["succeeded"] for level in levels)
     heads = (
         "cryptos",
         "new",
@@ -104,7 +115,7 @@ def _work(levels: Sequence[Level]) -> str:
                 "waits from being queued to being taken from the queue; a slot is idle from a run's end until the "
                 "next one is taken. Submitting a run writes its planned assets and checks, one event each. Where "
                 "nothing is to do every asset is found in the store, and every check is asked again of the stored "
-                "files."
+                f"files. {failed} of these runs failed."
             ),
         )
     )

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
+from benchmarks.scale_plan import SLOTS
 from benchmarks.scale_records import folder_size, runs_of
 from benchmarks.scale_samples import Sampler
 from benchmarks.scale_stack import GROUP, ScaleError, ScaleStack
-
-SLOTS = 2
 
 
 def measure_default(stack: ScaleStack, cryptos: Sequence[str], as_of: str) -> dict[str, Any]:

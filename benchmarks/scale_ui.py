@@ -5,31 +5,17 @@ who looks at the page costs it, and the machine no browser.
 """
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import cycle
 from statistics import median
 from typing import Any
 
+from benchmarks.browser import BrowserError, open_browser
 from benchmarks.scale_stack import ScaleError, ScaleStack
 
 PAGE_SECONDS, QUIET_SECONDS = 120.0, 2.5
 REPEATS = 3
-_FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1600,1000",
-)
 
 Recording = Mapping[str, list[dict[str, Any]]]
 """By page, the requests that it made."""
@@ -54,11 +40,14 @@ def record(stack: ScaleStack, addresses: Mapping[str, str]) -> tuple[Recording, 
         ScaleError: there is no browser, or a page asks nothing.
     """
     asked, seconds = {}, {}
-    with _browser() as browser:
-        for name, path in addresses.items():
-            asked[name], seconds[name] = _open(browser, f"{stack.ui_url}{path}")
-            if not asked[name]:
-                raise ScaleError(f"the UI's page {path} asked the webserver nothing")
+    try:
+        with open_browser(performance_log=True) as browser:
+            for name, path in addresses.items():
+                asked[name], seconds[name] = _open(browser, f"{stack.ui_url}{path}")
+                if not asked[name]:
+                    raise ScaleError(f"the UI's page {path} asked the webserver nothing")
+    except BrowserError as error:
+        raise ScaleError(str(error)) from None
     return asked, seconds
 
 
@@ -110,28 +99,6 @@ def _milliseconds(stack: ScaleStack, request: Mapping[str, Any]) -> float:
     if "errors" in answer:
         raise ScaleError(f"{request['operationName']}: {answer['errors'][0].get('message')}")
     return took
-
-
-@contextmanager
-def _browser() -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        raise ScaleError("needs Chromium and its driver: the Debian packages chromium and chromium-driver")
-    with tempfile.TemporaryDirectory(prefix="cvntrade-browser-") as profile:
-        options = Options()
-        options.binary_location = program
-        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-        browser = webdriver.Chrome(options=options, service=Service(driver))
-        try:
-            yield browser
-        finally:
-            browser.quit()
 
 
 def _open(browser: Any, address: str) -> tuple[list[dict[str, Any]], float]:

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from cvntrade_assets.operations.provenance import Provenance
 
 MANIFEST = "manifest.json"
-# A file of a version stands beside its manifest, never above it or below: both go into paths and keys.
-_FILE_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
+FILE_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
+"""A name in a version's place: it goes into paths and keys, and leads neither above them nor below."""
+
 _UPLOAD_NAME = re.compile(r"(\.upload-[0-9a-f]{32})?")
 
 
@@ -61,7 +62,7 @@ class Manifest:
         """
         raw = json.loads(text)
         manifest = cls(**{**raw, "provenance": Provenance(**raw["provenance"])})
-        strays = [name for name in manifest.files if not _FILE_NAME.fullmatch(name)]
+        strays = [name for name in manifest.files if not FILE_NAME.fullmatch(name)]
         if strays or not _UPLOAD_NAME.fullmatch(manifest.upload):
             raise ArtifactError(
                 f"the manifest of {manifest.asset} of {manifest.crypto}, version {manifest.version}, names "

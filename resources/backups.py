@@ -3,7 +3,8 @@
     folder/
         manifest.json          what the backup is: checksums of files, rows of tables, names of everything else
         databases/*.dump       dagster, cvntrade and mlflow in pg_dump's custom format
-        artifacts/             asset/crypto/version, exactly those that rows of artifact_versions name
+        artifacts/             asset/crypto/version, exactly those that rows of artifact_versions name and that are as
+                               published; asset/crypto for the others too, without which nothing says that they are gone
         mlflow/                what MLflow's server keeps beside its database
 
 Everything works on meanwhile, so the order counts. Dagster's events name artifact versions and rows of ours name
@@ -15,7 +16,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,13 +25,14 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
+from resources.artifact_manifest import FILE_NAME
+from resources.artifact_manifest import MANIFEST as VERSION_MANIFEST
 from resources.code_version import code_version
 from resources.durable_files import fsync, sha256_of
 from resources.migrating import revision_of
+from resources.object_storage import is_address
 from resources.postgres_copies import CopyError, Snapshot, dump, objects, server_version, snapshot
-from resources.role_tools import can_log_in, role_exists
-from resources.roles import READ_ONLY_ROLE
-from resources.server_roles import PASSWORD_VARIABLES, WAREHOUSE_DATABASE
+from resources.server_roles import WAREHOUSE_DATABASE
 from resources.tables import ARTIFACT_VERSIONS
 
 DATABASES = ("dagster", WAREHOUSE_DATABASE, "mlflow")
@@ -41,8 +43,10 @@ FORMAT = 1
 IN_A_FOLDER = ARTIFACT_VERSIONS.c.location.not_like("%://%")
 """The versions that stand in a folder, and not in an object store where artifacts were kept before or after."""
 
+MLFLOW_VARIABLE = "MLFLOW_ARTIFACTS_DESTINATION"
+"""MLflow's own environment variable with the place of its server's files: a folder or an address."""
+
 _ARTIFACTS, _MLFLOW, _DUMPS = "artifacts", "mlflow", "databases"
-_STORE_MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 
 
@@ -75,13 +79,14 @@ class Backup:
         code: The code version that made it.
         postgres: The server's major version.
         revision: The operations schema's migration.
-        roles: Role of ours to whether it could log in; no password stands in a backup.
         databases: Name to what was copied.
         store: Where artifacts were kept.
         artifacts_copied: Whether they are in the backup; those of an object store are not.
         versions: Artifact versions that were copied.
         absent: Versions on record that were not there any more when the backup was made: `asset/crypto/version`.
         damaged: Versions that were there and not as published; they are not in the backup.
+        elsewhere: Versions on record that stand in another store than this one, such as where artifacts were kept
+            before: they are not in the backup, and once restored their rows name the same places.
         files: Every file of the backup but this manifest, to its SHA-256.
     """
 
@@ -90,14 +95,19 @@ class Backup:
     code: str
     postgres: int
     revision: str
-    roles: Mapping[str, bool]
     databases: Mapping[str, Copied]
     store: str
     artifacts_copied: bool
     versions: int
     absent: tuple[str, ...]
     damaged: tuple[str, ...]
+    elsewhere: int
     files: Mapping[str, str]
+
+    @property
+    def mlflow_files(self) -> int:
+        """How many files of MLflow's server are in it."""
+        return sum(name.startswith(f"{_MLFLOW}/") for name in self.files)
 
     def to_json(self) -> str:
         """As text."""
@@ -128,16 +138,21 @@ class Files:
 
     Attributes:
         artifacts: Root of the artifact store: a folder, or an address such as s3://bucket/prefix.
-        mlflow: The folder of MLflow's server; None where it keeps its files elsewhere.
+        mlflow: The same of MLflow's server's files; None where nobody said.
     """
 
     artifacts: str
-    mlflow: Path | None = None
+    mlflow: str | None = None
 
     @property
-    def are_local(self) -> bool:
-        """Whether the artifacts stand in a folder."""
-        return "://" not in self.artifacts
+    def artifacts_folder(self) -> Path | None:
+        """The store as a folder; None for an address."""
+        return None if is_address(self.artifacts) else Path(self.artifacts)
+
+    @property
+    def mlflow_folder(self) -> Path | None:
+        """MLflow's files as a folder; None for an address, and where nobody said."""
+        return None if self.mlflow is None or is_address(self.mlflow) else Path(self.mlflow)
 
 
 def make_backup(address: sa.URL, files: Files, folder: Path, pg_bin: Path | None = None) -> Backup:
@@ -150,7 +165,7 @@ def make_backup(address: sa.URL, files: Files, folder: Path, pg_bin: Path | None
         pg_bin: Folder with PostgreSQL's programs; None looks for those of the server's version.
 
     Raises:
-        BackupError: the folder exists, or files cannot be read or written.
+        BackupError: the folder exists, files cannot be read or written, or a folder that is named is not there.
         WarehouseError: a database cannot be read.
         PostgresNotFoundError: no programs of the server's version.
     """
@@ -216,7 +231,7 @@ def mlflow_files_in(folder: Path) -> Path:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy every file of a folder, and put it on the disk."""
+    """Copy every file and folder of a folder, empty ones too, and put it on the disk."""
     shutil.copytree(source, target, dirs_exist_ok=True)
     _fsync_tree(target)
 
@@ -225,24 +240,17 @@ def _fill(address: sa.URL, files: Files, partial: Path, pg_bin: Path | None) -> 
     with _snapshots(address) as taken:
         made_at = pd.Timestamp.now("UTC").isoformat()
         ours = taken[WAREHOUSE_DATABASE].connection
-        rows = _in_the_store(ours, files)
+        rows, elsewhere = _in_the_store(ours, files), _elsewhere(ours, files)
+        _require_mlflow_files(files)
         copied = {}
         for name, each in taken.items():
             file = f"{_DUMPS}/{name}.dump"
             dump(each, address, partial / file, pg_bin)
             copied[name] = Copied(file, each.row_counts(), objects(each.connection))
-        postgres, revision, roles = server_version(ours), revision_of(ours), _roles(ours)
-    versions, absent, damaged = 0, [], []
-    for row in rows:
-        name = f"{row['asset']}/{row['crypto']}/{row['version']}"
-        if not Path(row["location"]).is_dir():
-            absent.append(name)
-        elif _copy_version(row, partial / _ARTIFACTS / name):
-            versions += 1
-        else:
-            damaged.append(name)
-    if files.mlflow is not None and files.mlflow.is_dir():
-        shutil.copytree(files.mlflow, partial / _MLFLOW)
+        postgres, revision = server_version(ours), revision_of(ours)
+    versions, absent, damaged = _copy_versions(rows, partial / _ARTIFACTS)
+    if files.mlflow_folder is not None:
+        shutil.copytree(files.mlflow_folder, partial / _MLFLOW)
     found = {path.relative_to(partial).as_posix(): sha256_of(path) for path in partial.rglob("*") if path.is_file()}
     return Backup(
         format=FORMAT,
@@ -250,32 +258,49 @@ def _fill(address: sa.URL, files: Files, partial: Path, pg_bin: Path | None) -> 
         code=code_version(),
         postgres=postgres,
         revision=revision,
-        roles=roles,
         databases=copied,
         store=files.artifacts,
-        artifacts_copied=files.are_local,
+        artifacts_copied=files.artifacts_folder is not None,
         versions=versions,
         absent=tuple(sorted(absent)),
         damaged=tuple(sorted(damaged)),
+        elsewhere=elsewhere,
         files=dict(sorted(found.items())),
     )
 
 
 def _in_the_store(connection: sa.Connection, files: Files) -> list[dict[str, Any]]:
-    """The rows of what stands in the store's folder; none of a store elsewhere.
+    """The rows of what stands in the store's folder; none of a store that is no folder.
 
     Raises:
         BackupError: there are rows and no folder.
     """
-    if not files.are_local:
+    store = files.artifacts_folder
+    if store is None:
         return []
     rows = [dict(row) for row in connection.execute(sa.select(ARTIFACT_VERSIONS).where(IN_A_FOLDER)).mappings()]
-    if rows and not Path(files.artifacts).is_dir():
+    if rows and not store.is_dir():
         raise BackupError(
-            f"{len(rows)} artifact versions are on record, and {files.artifacts} is not there: bring the store back "
+            f"{len(rows)} artifact versions are on record, and {store} is not there: bring the store back "
             "(is the disk mounted?), or correct CVN_ARTIFACTS, then run this again."
         )
     return rows
+
+
+def _elsewhere(connection: sa.Connection, files: Files) -> int:
+    """How many versions stand in another store than the one that is named."""
+    in_the_bucket = ARTIFACT_VERSIONS.c.location.startswith(f"{files.artifacts.rstrip('/')}/", autoescape=True)
+    there = in_the_bucket if files.artifacts_folder is None else IN_A_FOLDER
+    query = sa.select(sa.func.count()).select_from(ARTIFACT_VERSIONS).where(sa.not_(there))
+    return int(connection.scalar(query) or 0)
+
+
+def _require_mlflow_files(files: Files) -> None:
+    if files.mlflow_folder is not None and not files.mlflow_folder.is_dir():
+        raise BackupError(
+            f"MLflow's server keeps its files in {files.mlflow_folder}, which is not there: bring it back (is the disk "
+            f"mounted?), or correct {MLFLOW_VARIABLE}, then run this again."
+        )
 
 
 @contextmanager
@@ -284,19 +309,38 @@ def _snapshots(address: sa.URL) -> Iterator[dict[str, Snapshot]]:
         yield {name: stack.enter_context(snapshot(address, name)) for name in DATABASES}
 
 
-def _roles(connection: sa.Connection) -> dict[str, bool]:
-    known = [role for role in (*PASSWORD_VARIABLES, READ_ONLY_ROLE) if role_exists(connection, role)]
-    return {role: can_log_in(connection, role) for role in known}
+def _copy_versions(rows: Sequence[Mapping[str, Any]], target: Path) -> tuple[int, list[str], list[str]]:
+    """Copy the versions that stand where their rows say, as they were published.
+
+    Returns:
+        How many; the names of those that are not there; the names of those that are not as published.
+    """
+    copied, absent, damaged = 0, [], []
+    for row in rows:
+        place = (row["asset"], row["crypto"], row["version"])
+        name = "/".join(place)
+        if not all(map(FILE_NAME.fullmatch, place)):
+            # Whoever writes rows must not choose which files an administrator writes over.
+            damaged.append(name)
+            continue
+        # A version whose folder is gone is built anew; one whose crypto's folder is gone, too, is a store that is lost.
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if not Path(row["location"]).is_dir():
+            absent.append(name)
+        elif _copy_version(row, target / name):
+            copied += 1
+        else:
+            damaged.append(name)
+    return copied, absent, damaged
 
 
 def _copy_version(row: Mapping[str, Any], target: Path) -> bool:
     """Copy an artifact version; False, and nothing is left, when it is not what was published or goes meanwhile."""
     source = Path(row["location"])
-    expected = {**row["manifest"]["files"], _STORE_MANIFEST: row["manifest_sha256"]}
-    if not all(map(_is_plain, (row["asset"], row["crypto"], row["version"], *expected))):
-        # Whoever writes rows must not choose which files an administrator writes over.
+    expected = {**row["manifest"]["files"], VERSION_MANIFEST: row["manifest_sha256"]}
+    if not all(map(FILE_NAME.fullmatch, expected)):
         return False
-    target.mkdir(parents=True)
+    target.mkdir()
     try:
         is_whole = all(_copy(source / name, target / name) == checksum for name, checksum in expected.items())
     except FileNotFoundError:
@@ -304,10 +348,6 @@ def _copy_version(row: Mapping[str, Any], target: Path) -> bool:
     if not is_whole:
         shutil.rmtree(target)
     return is_whole
-
-
-def _is_plain(name: str) -> bool:
-    return name not in ("", ".", "..") and Path(name).name == name
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from resources.code_version import connection_name
 from resources.postgres_binaries import find_installation
+from resources.server_sessions import transaction
 from resources.warehouse import WarehouseError
 
 
@@ -42,43 +43,16 @@ class Snapshot:
 
 @contextmanager
 def snapshot(address: sa.URL, database: str) -> Iterator[Snapshot]:
-    """A database at this moment.
+    """A database at this moment, for as long as it takes to copy it.
 
     Raises:
-        WarehouseError: it cannot be entered.
+        WarehouseError: it cannot be entered, or what is asked of it is refused or not there.
     """
-    engine = _engine(address.set(database=database), "REPEATABLE READ")
-    try:
-        with engine.begin() as connection:
-            name = str(connection.scalar(sa.text("select pg_export_snapshot()")))
-            yield Snapshot(database, connection, name)
-    except sa.exc.OperationalError as error:
-        raise WarehouseError(
-            f"database {database} at {address.host}:{address.port} cannot be read by {address.username} "
-            f"({str(error.orig).strip().splitlines()[0]})."
-        ) from None
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def session(address: sa.URL) -> Iterator[sa.Connection]:
-    """A session outside any transaction, for what concerns the whole server.
-
-    Raises:
-        WarehouseError: the server does not answer.
-    """
-    engine = _engine(address, "AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except sa.exc.OperationalError as error:
-        raise WarehouseError(
-            f"PostgreSQL at {address.host}:{address.port} does not do what {address.username} asks "
-            f"({str(error.orig).strip().splitlines()[0]})."
-        ) from None
-    finally:
-        engine.dispose()
+    with transaction(address.set(database=database), "REPEATABLE READ") as connection:
+        # It sits still while pg_dump works, and a server may end those that do.
+        connection.execute(sa.text("set local idle_in_transaction_session_timeout = 0"))
+        name = str(connection.scalar(sa.text("select pg_export_snapshot()")))
+        yield Snapshot(database, connection, name)
 
 
 def row_counts(connection: sa.Connection) -> dict[str, int]:
@@ -145,6 +119,8 @@ def _run(
         "PGDATABASE": address.database or "",
         "PGAPPNAME": connection_name(),
         "PGCONNECT_TIMEOUT": "10",
+        # As our own sessions take them; what the address itself says comes first.
+        **{name: value for name, value in os.environ.items() if name.startswith("PGSSL")},
         **{f"PG{key.upper()}": str(value) for key, value in address.query.items() if key.startswith("ssl")},
     }
     # pg_restore writes to its output unless the database is named.
@@ -159,8 +135,3 @@ def _run(
             "Nothing of it stays. If tables were being made or changed meanwhile, such as by a server that starts, run "
             "this again."
         )
-
-
-def _engine(address: sa.URL, isolation: str) -> sa.Engine:
-    named = {"connect_timeout": 10, "application_name": connection_name()}
-    return sa.create_engine(address, isolation_level=isolation, poolclass=sa.NullPool, connect_args=named)

@@ -2,12 +2,13 @@
 
 The databases are filled under names of their own beside the real ones, counted, and only then take their places, all
 at once; files are in place before the rows that name them. Roles and grants are those that this code declares: a backup
-holds no password.
+holds none. They are completed when all is in its place; when that fails, what was restored stays, and the error says
+what to do.
 """
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from resources.backups import (
     DATABASES,
     IN_A_FOLDER,
+    MLFLOW_VARIABLE,
     Backup,
     BackupError,
     Files,
@@ -25,15 +27,15 @@ from resources.backups import (
     read_backup,
 )
 from resources.migrating import revisions, upgrade
-from resources.postgres_copies import load, objects, row_counts, server_version, session
+from resources.postgres_copies import load, objects, row_counts, server_version
 from resources.roles import ensure_read_only_role
 from resources.server_roles import OWNERS, WAREHOUSE_DATABASE, prepare_server
+from resources.server_sessions import MAINTENANCE, session
 from resources.tables import ARTIFACT_VERSIONS
-from resources.warehouse import Warehouse
+from resources.warehouse import Warehouse, WarehouseError
 
 # What a database is called while it is filled, and what the empty one that it replaces is called until that is dropped.
 _FILLING, _REPLACED = "_restoring", "_replaced"
-_MAINTENANCE = "postgres"
 _KNOWN = sa.text("select datname::text from pg_database")
 
 
@@ -50,41 +52,60 @@ def restore_backup(
     Args:
         folder: The backup.
         address: Of any database of the server, as its administrator.
-        files: Where artifacts and MLflow's files go; nothing may be there.
+        files: Where artifacts and MLflow's files go; nothing may be there. To an address nothing is copied.
         passwords: Role to password, as for `prepare_server`.
         pg_bin: Folder with PostgreSQL's programs; None looks for those of the server's version.
         reader_password: That of `grafana_ro`.
 
     Raises:
-        BackupError: the backup is not what was written, the server or the folders are not empty, or what was restored
-            is not what the backup says; nothing of it stays.
-        WarehouseError: PostgreSQL refuses.
+        BackupError: the backup is not what was written, nothing says where its files go, the server or the folders
+            are not empty, or what was restored is not what the backup says: nothing of it stays. Or roles and rights
+            could not be completed afterwards: all of it stays, and the message says what completes it.
+        WarehouseError: PostgreSQL refuses before everything is in its place; nothing of it stays.
     """
     # The server's own: on an empty server there is no other, and nobody renames the database that he is in.
-    address = address.set(database=_MAINTENANCE)
+    address = address.set(database=MAINTENANCE)
     backup = read_backup(folder)
     if backup.revision not in revisions():
         raise BackupError(
             f"{folder} holds the operations schema at migration {backup.revision}, which this code does not know: "
             f"restore it with code {backup.code}, or newer."
         )
-    if backup.artifacts_copied and not files.are_local:
-        raise BackupError(
-            f"{folder} holds artifacts, and CVN_ARTIFACTS is {files.artifacts}: name the folder where they go."
-        )
-    _require_empty(address, files, backup)
+    moves = _moves(folder, backup, files)
+    _require_empty(address, backup, moves)
     prepare_server(address, passwords)
-    with _filled(folder, backup, address, files, pg_bin), _placed_files(folder, backup, files):
+    with _filled(folder, backup, address, files, pg_bin), _placed_files(moves):
         _swap(address)
-    prepare_server(address, passwords)
-    with closing(Warehouse(_text(address.set(database=WAREHOUSE_DATABASE)))) as warehouse:
-        upgrade(warehouse, backup.revision)
-        if backup.revision == revisions()[-1]:
-            ensure_read_only_role(warehouse, reader_password)
+    _complete(address, backup, passwords, reader_password)
     return backup
 
 
-def _require_empty(address: sa.URL, files: Files, backup: Backup) -> None:
+def _moves(folder: Path, backup: Backup, files: Files) -> list[tuple[Path, Path]]:
+    """Folders of the backup, each with the folder that it becomes.
+
+    Raises:
+        BackupError: nothing says where some go.
+    """
+    moves = []
+    if backup.artifacts_copied:
+        if files.artifacts_folder is None:
+            raise BackupError(
+                f"{folder} holds artifacts, and CVN_ARTIFACTS is {files.artifacts}: name the folder where they go. "
+                "Nothing was changed."
+            )
+        moves.append((artifacts_in(folder), files.artifacts_folder))
+    if backup.mlflow_files and files.mlflow is None:
+        raise BackupError(
+            f"{folder} holds {backup.mlflow_files} files of MLflow's server, and nothing says where they go. Set "
+            f"{MLFLOW_VARIABLE} to where that server will keep them: a folder is filled; to an address, such as "
+            f"s3://bucket/mlflow, you copy them yourself, from {mlflow_files_in(folder)}. Nothing was changed."
+        )
+    if files.mlflow_folder is not None:
+        moves.append((mlflow_files_in(folder), files.mlflow_folder))
+    return moves
+
+
+def _require_empty(address: sa.URL, backup: Backup, moves: Sequence[tuple[Path, Path]]) -> None:
     with session(address) as connection:
         present = set(connection.scalars(_KNOWN))
         version = server_version(connection)
@@ -94,7 +115,7 @@ def _require_empty(address: sa.URL, files: Files, backup: Backup) -> None:
         )
     for name in (name for name in OWNERS if name in present):
         _require_no_tables(address, name)
-    for target in _targets(files, backup):
+    for _, target in moves:
         if target.exists() and any(target.iterdir()):
             raise BackupError(f"{target} is not empty: restore into a new folder. Nothing was changed.")
 
@@ -107,11 +128,6 @@ def _require_no_tables(address: sa.URL, database: str) -> None:
             f"database {database} at {address.host}:{address.port} is not empty: it has {len(tables)} tables, such as "
             f"{tables[0]}. A backup is restored into an empty server only; nothing was changed."
         )
-
-
-def _targets(files: Files, backup: Backup) -> list[Path]:
-    artifacts = [Path(files.artifacts)] if backup.artifacts_copied else []
-    return artifacts + ([files.mlflow] if files.mlflow is not None else [])
 
 
 @contextmanager
@@ -133,9 +149,10 @@ def _filled(folder: Path, backup: Backup, address: sa.URL, files: Files, pg_bin:
                 if name == WAREHOUSE_DATABASE and backup.artifacts_copied:
                     _move_artifacts(connection, Path(files.artifacts).absolute())
         yield
-    finally:
+    except BaseException:
         with session(address) as connection:
             _drop_unfinished(connection)
+        raise
 
 
 def _drop_unfinished(connection: sa.Connection) -> None:
@@ -168,13 +185,11 @@ def _move_artifacts(connection: sa.Connection, root: Path) -> None:
 
 
 @contextmanager
-def _placed_files(folder: Path, backup: Backup, files: Files) -> Iterator[None]:
+def _placed_files(moves: Sequence[tuple[Path, Path]]) -> Iterator[None]:
     """Files where they belong; gone again when the work fails."""
-    sources = [artifacts_in(folder)] if backup.artifacts_copied else []
-    sources += [mlflow_files_in(folder)] if files.mlflow is not None else []
     placed: list[Path] = []
     try:
-        for source, target in zip(sources, _targets(files, backup), strict=True):
+        for source, target in moves:
             _place(source, target)
             placed.append(target)
         yield
@@ -210,6 +225,30 @@ def _swap(address: sa.URL) -> None:
     with session(address) as connection:
         # Statements that are sent together are one transaction.
         connection.exec_driver_sql("; ".join(f"alter database {old} rename to {new}" for old, new in renamed))
+
+
+def _complete(
+    address: sa.URL, backup: Backup, passwords: Mapping[str, str] | None, reader_password: str | None
+) -> None:
+    """Drop what was replaced, and give roles and rights to what took its place.
+
+    Raises:
+        BackupError: that failed; everything else is there.
+    """
+    try:
+        with session(address) as connection:
+            _drop_unfinished(connection)
+        prepare_server(address, passwords)
+        with closing(Warehouse(_text(address.set(database=WAREHOUSE_DATABASE)))) as warehouse:
+            upgrade(warehouse, backup.revision)
+            if backup.revision == revisions()[-1]:
+                ensure_read_only_role(warehouse, reader_password)
+    except (WarehouseError, sa.exc.DBAPIError) as error:
+        raise BackupError(
+            "the backup is restored, counted and in its place, but its roles and rights are not complete. Do not "
+            "restore again: mend what follows, then complete them with `cvntrade migrate --roles` as the server's "
+            f"administrator. {error}"
+        ) from error
 
 
 def _text(address: sa.URL) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from resources.code_version import connection_name
-from resources.warehouse import WarehouseError
+from resources.server_sessions import engine_of
+from resources.warehouse import DENIED, WarehouseError
 
-DENIED = "42501"
 _EXISTS = ("42710", "23505")
 _POWERS = {
     "rolsuper": "superuser",
@@ -118,9 +117,7 @@ def logs_in(address: sa.URL, role: str, password: str) -> bool:
         role: The role.
         password: The password.
     """
-    named = {"connect_timeout": 10, "application_name": connection_name()}
-    own = address.set(username=role, password=password)
-    engine = sa.create_engine(own, poolclass=sa.NullPool, connect_args=named)
+    engine = engine_of(address.set(username=role, password=password))
     try:
         engine.connect().close()
     except sa.exc.OperationalError:

@@ -10,15 +10,12 @@
 whose databases belonged to a single user until now.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from resources.code_version import connection_name
 from resources.role_tools import (
-    DENIED,
     RoleError,
     can_log_in,
     create_role,
@@ -31,7 +28,8 @@ from resources.role_tools import (
     role_exists,
     try_to,
 )
-from resources.warehouse import WarehouseError
+from resources.server_sessions import MAINTENANCE, engine_of, session, transaction, unreachable
+from resources.warehouse import DENIED
 
 OWNER_ROLE = "cvntrade_owner"
 APP_ROLE = "cvntrade_app"
@@ -60,7 +58,6 @@ OWNERS: Mapping[str, str] = {
 GUESTS: Mapping[str, tuple[str, ...]] = {WAREHOUSE_DATABASE: (APP_ROLE,)}
 """Who enters a database besides its owner; grafana_ro is let in with its views."""
 
-_MAINTENANCE = "postgres"
 _LOCK = sa.text("select pg_advisory_lock(hashtext('cvntrade roles'))")
 _DATABASES = sa.text("select datname::text, pg_get_userbyid(datdba)::text as owner from pg_database")
 _MAY_ACT_AS = sa.text("select pg_has_role(current_user, :role, 'MEMBER')")
@@ -124,9 +121,9 @@ def prepare_server(address: sa.URL, passwords: Mapping[str, str] | None = None) 
         WarehouseError: the server does not answer.
     """
     address = _reachable(address)
-    with _session(address) as connection:
+    with session(address) as connection:
         connection.execute(_LOCK)
-        with _transaction(address) as roles:
+        with transaction(address) as roles:
             created = [role for role in PASSWORD_VARIABLES if create_role(roles, role, create_statement(role))]
             _require_harmless_roles(roles)
             for role, password in (passwords or {}).items():
@@ -142,8 +139,8 @@ def prepare_server(address: sa.URL, passwords: Mapping[str, str] | None = None) 
 
 def close_maintenance_databases(address: sa.URL) -> None:
     """Keep everybody but superusers out of `postgres` and `template1`; for a server that is ours alone."""
-    with _session(address) as connection:
-        for database in ("postgres", "template1"):
+    with session(address) as connection:
+        for database in (MAINTENANCE, "template1"):
             connection.execute(sa.text(f"revoke all on database {database} from public"))
 
 
@@ -173,53 +170,18 @@ def _require_harmless_roles(connection: sa.Connection) -> None:
 
 
 def _reachable(address: sa.URL) -> sa.URL:
-    """The address, or that of the server's `postgres` while the database does not exist."""
-    engine = _engine(address)
+    """The address, or that of the server's own database while this one does not exist."""
+    engine = engine_of(address)
     try:
         engine.connect().close()
     except sa.exc.OperationalError as error:
         # libpq tells of a connection that was refused in words only.
         if f'database "{address.database}" does not exist' not in str(error.orig):
-            raise _unreachable(address, error) from None
-        return address.set(database=_MAINTENANCE)
+            raise unreachable(address, error) from None
+        return address.set(database=MAINTENANCE)
     finally:
         engine.dispose()
     return address
-
-
-@contextmanager
-def _session(address: sa.URL) -> Iterator[sa.Connection]:
-    """A session outside any transaction, where databases are made."""
-    engine = _engine(address)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except sa.exc.OperationalError as error:
-        raise _unreachable(address, error) from None
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _transaction(address: sa.URL) -> Iterator[sa.Connection]:
-    engine = _engine(address).execution_options(isolation_level="READ COMMITTED")
-    try:
-        with engine.begin() as connection:
-            yield connection
-    finally:
-        engine.dispose()
-
-
-def _engine(address: sa.URL) -> sa.Engine:
-    named = {"connect_timeout": 10, "application_name": connection_name()}
-    return sa.create_engine(address, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool, connect_args=named)
-
-
-def _unreachable(address: sa.URL, error: sa.exc.OperationalError) -> WarehouseError:
-    return WarehouseError(
-        f"PostgreSQL at {address.host}:{address.port} did not answer ({str(error.orig).strip().splitlines()[0]}). "
-        "Check the address and that the server runs, then run again: what was done stays, and is not done twice."
-    )
 
 
 def _logs_in(address: sa.URL, role: str, password: str) -> bool:
@@ -233,7 +195,7 @@ def _have_database(connection: sa.Connection, address: sa.URL, database: str) ->
     present = {row.datname: row.owner for row in connection.execute(_DATABASES)}
     if present.get(database) == owner:
         return False
-    with _transaction(address) as roles:
+    with transaction(address) as roles:
         _join(roles, owner)
     statement = (
         f"alter database {database} owner to {owner}"
@@ -258,7 +220,7 @@ def _close(address: sa.URL, database: str) -> tuple[str, ...]:
     owner = OWNERS[database]
     # Whoever owns a database makes temporary tables there, so another role tells whether everybody may.
     other = APP_ROLE if owner != APP_ROLE else DAGSTER_ROLE
-    with _transaction(address.set(database=database)) as connection:
+    with transaction(address.set(database=database)) as connection:
         for statement in connection.scalars(_FOREIGN, {"owner": owner}).all():
             _must(connection, f"{statement} {owner}", database)
         _must(connection, f"revoke all on database {database} from public", database)

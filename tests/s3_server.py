@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -242,11 +241,3 @@ def door(s3_server: S3Server, bucket: S3Address, monkeypatch: pytest.MonkeyPatch
 def storage(bucket: S3Address) -> ObjectStorage:
     """Our client."""
     return ObjectStorage()
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.01)

@@ -2,7 +2,7 @@
 
 `make_graph(folder, url, settings)` is the graph with its own artifact root, MLflow store and Dagster instance, run in
 this process. The fixture `graph` is one with the defaults of `QUICK`; a module that shares a run among its tests calls
-`make_graph` with a folder of `tmp_path_factory`.
+`make_graph` with a folder of `tmp_path_factory`. What concerns a whole server is tested on one of `own_postgres`.
 """
 
 import os
@@ -11,7 +11,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -26,7 +26,7 @@ from cvntrade_assets.definitions import build_defs
 from cvntrade_assets.settings import Settings, resolve
 from resources.artifacts import ArtifactStore
 from resources.codecs import CODECS
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.embedded_postgres import EmbeddedPostgres, PostgresError
 from resources.io_manager import ArtifactIOManagerResource
 from resources.run_settings import RunSettings
 from resources.tracking import TrackingResource
@@ -158,19 +158,38 @@ def make_graph(
     return Graph(defs, instance, opened, ArtifactStore(root, opened, CODECS), resolved, texts, folder)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """One PostgreSQL server for the whole session."""
+@contextmanager
+def own_postgres(name: str) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL server whose data is thrown away at the end, however that comes.
+
+    Args:
+        name: What it is for, in the name of its folder.
+    """
     # Not pytest's folder: only root may enter that one, and as root the server runs as somebody else.
-    folder = Path(tempfile.mkdtemp(prefix="cvntrade-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"cvntrade-{name}-"))
     folder.chmod(0o755)
     try:
         with EmbeddedPostgres(folder / "postgres") as server:
-            yield server
-            # Its data is thrown away: no last checkpoint, which takes many seconds after many databases.
-            os.kill(server.pid, signal.SIGQUIT)
+            try:
+                yield server
+            finally:
+                _end_without_checkpoint(server)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_without_checkpoint(server: EmbeddedPostgres) -> None:
+    """The last checkpoint takes many seconds after many databases, and nobody reads what it writes."""
+    with suppress(PostgresError):  # it has ended already, by a test
+        server.check()
+        os.kill(server.pid, signal.SIGQUIT)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """One PostgreSQL server for the whole session."""
+    with own_postgres("tests") as server:
+        yield server
 
 
 def create_database(server: EmbeddedPostgres) -> str:

@@ -159,10 +159,11 @@ def level(cryptos: int) -> dict[str, Any]:
 def test_the_report_tells_every_level_what_bounds_it_and_the_plan(tmp_path: Path) -> None:
     first = level(6)
     default = first | {"bytes_per_run": {"artifacts": 12_000_000, "mlflow": 1, "compute_logs": 1}}
-    write({"levels": [first, level(25), level(50)], "default_run": default}, tmp_path)
+    write({"attempts": 2, "levels": [first, level(25), level(50)], "default_run": default}, tmp_path)
     text = (tmp_path / "scale.md").read_text()
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
     assert "grew to 6, 25, 50 cryptos" in text
+    assert "was interrupted once" in " ".join(text.split())
     # A slot for 8 s of start-up and 8 s of run, two slots, against 2 s a crypto in the loop.
     assert "| 6 | 8.00 | 2.00 | 4.0 |" in text
     assert "| what `backfill --wait` asks, ms | 240 | 1,000 | 2,000 | 1.00 | with the cryptos |" in text

@@ -9,9 +9,10 @@ from rich.table import Table
 
 from cvntrade_assets.commands.connection import connect
 from cvntrade_assets.commands.errors import CommandError
-from cvntrade_assets.commands.migrate import OWNER_VARIABLE, owner_warehouse
-from cvntrade_assets.local.options import MLFLOW_FOLDER, home_folder, stack_options
-from resources.backups import Backup, Files, make_backup
+from cvntrade_assets.commands.migrate import OWNER_VARIABLE, own_stack, owner_warehouse
+from cvntrade_assets.local.addresses import MLFLOW_FOLDER
+from cvntrade_assets.local.options import stack_options
+from resources.backups import MLFLOW_VARIABLE, Backup, Files, make_backup
 from resources.postgres_binaries import PostgresNotFoundError
 
 
@@ -20,7 +21,7 @@ def backup(folder: Path, console: Console) -> None:
 
     Raises:
         CommandError: no programs of PostgreSQL's version, or nothing says where artifacts are.
-        BackupError: it cannot be written, or the folder exists.
+        BackupError: it cannot be written, the folder exists, or files are not where they should be.
         WarehouseError: a database cannot be read.
     """
     warehouse = owner_warehouse(os.environ)
@@ -45,6 +46,20 @@ def print_backup(made: Backup, folder: Path, console: Console) -> None:
             f"[yellow]The artifacts stay in {escape(made.store)}: they are not part of this backup.[/yellow]",
             soft_wrap=True,
         )
+    if made.elsewhere:
+        console.print(
+            f"[yellow]{made.elsewhere} versions stand in another store, and stay there: they are not part of this "
+            "backup, and its rows name them where they are.[/yellow]",
+            soft_wrap=True,
+        )
+    if made.mlflow_files:
+        console.print(f"{made.mlflow_files} files of MLflow's server")
+    else:
+        console.print(
+            f"[yellow]No file of MLflow's server is part of this backup. {MLFLOW_VARIABLE} names the folder where it "
+            "keeps them; what it keeps in a bucket stays there.[/yellow]",
+            soft_wrap=True,
+        )
     if made.absent:
         console.print(f"{len(made.absent)} versions on record were not there: they are built anew when needed.")
     if made.damaged:
@@ -53,12 +68,21 @@ def print_backup(made: Backup, folder: Path, console: Console) -> None:
         )
 
 
+def deployment_files() -> Files:
+    """Where the environment says that a deployment keeps its files.
+
+    Raises:
+        CommandError: it does not say where artifacts are.
+    """
+    artifacts = os.environ.get("CVN_ARTIFACTS")
+    if not artifacts:
+        raise CommandError("CVN_ARTIFACTS is not set: say where this deployment keeps artifacts.")
+    return Files(artifacts, os.environ.get(MLFLOW_VARIABLE) or None)
+
+
 def _files() -> Files:
-    """Where artifacts are: of the deployment that the environment names, else of the stack that runs here."""
-    if os.environ.get(OWNER_VARIABLE):
-        artifacts = os.environ.get("CVN_ARTIFACTS")
-        if not artifacts:
-            raise CommandError("CVN_ARTIFACTS is not set: say where this deployment keeps artifacts.")
-        return Files(artifacts)
-    connection = connect()
-    return Files(connection.environment["CVN_ARTIFACTS"], home_folder(connection.environment) / MLFLOW_FOLDER)
+    """Those of the deployment that the environment names, else of the stack that runs here."""
+    stack = None if os.environ.get(OWNER_VARIABLE) else own_stack(connect())
+    if stack is None:
+        return deployment_files()
+    return Files(stack.environment(os.environ)["CVN_ARTIFACTS"], str(stack.home / MLFLOW_FOLDER))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.markup import escape
 
-from cvntrade_assets.commands.connection import connect
+from cvntrade_assets.commands.connection import Connection, connect
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.read_only_role import see_to_role
-from cvntrade_assets.local.addresses import read_addresses
+from cvntrade_assets.local.addresses import Addresses, read_addresses
 from cvntrade_assets.local.options import home_folder
 from resources.migrating import (
     Losses,
@@ -25,7 +25,10 @@ from resources.server_roles import PASSWORD_VARIABLES, WAREHOUSE_DATABASE, prepa
 from resources.warehouse import Warehouse
 
 OWNER_VARIABLE = "CVN_OWNER_URL"
-"""Environment variable with the address of the operations schema as its owner, or as the server's administrator."""
+"""Environment variable with the address of the operations schema as its owner, or as the server's administrator.
+
+A backup and a restore concern every database of the server: they take its administrator.
+"""
 
 
 def owner_warehouse(environment: Mapping[str, str]) -> Warehouse:
@@ -40,10 +43,14 @@ def owner_warehouse(environment: Mapping[str, str]) -> Warehouse:
     if url := environment.get(OWNER_VARIABLE):
         return Warehouse(url, variable=OWNER_VARIABLE)
     connection = connect()
+    stack = own_stack(connection)
+    return connection.warehouse() if stack is None else Warehouse(stack.database.url(WAREHOUSE_DATABASE))
+
+
+def own_stack(connection: Connection) -> Addresses | None:
+    """The stack that runs on CVN_HOME, if that is whom a connection talks to."""
     stack = read_addresses(home_folder(connection.environment), connection.environment)
-    if stack is not None and stack.ui_url == connection.ui_url:
-        return Warehouse(stack.database.url(WAREHOUSE_DATABASE))
-    return connection.warehouse()
+    return stack if stack is not None and stack.ui_url == connection.ui_url else None
 
 
 def migrate(console: Console, *, roles: bool, read_only_role: bool, to: str | None, yes: bool) -> None:
@@ -71,8 +78,7 @@ def migrate(console: Console, *, roles: bool, read_only_role: bool, to: str | No
 
 def see_to_server(warehouse: Warehouse, console: Console) -> None:
     """Have every role and database of the server exist and be closed to the others, and say how it stands."""
-    given = {role: os.environ.get(variable) for role, variable in PASSWORD_VARIABLES.items()}
-    server = prepare_server(warehouse.address, {role: password for role, password in given.items() if password})
+    server = prepare_server(warehouse.address, given_passwords())
     made = f"created {', '.join(server.created)}" if server.created else "nothing was missing"
     console.print(f"Roles and databases are as they must be: {made}.", soft_wrap=True)
     for role in server.without_login:
@@ -83,6 +89,12 @@ def see_to_server(warehouse: Warehouse, console: Console) -> None:
             "forbid that.[/yellow]",
             soft_wrap=True,
         )
+
+
+def given_passwords() -> dict[str, str]:
+    """Role to the password that the environment gives it; the others keep theirs."""
+    given = {role: os.environ.get(variable) for role, variable in PASSWORD_VARIABLES.items()}
+    return {role: password for role, password in given.items() if password}
 
 
 def _go(warehouse: Warehouse, revision: str, console: Console, *, yes: bool) -> None:

@@ -17,6 +17,9 @@ import sqlalchemy as sa
 
 from resources.server_roles import APP_ROLE, DAGSTER_ROLE, MLFLOW_ROLE, WAREHOUSE_DATABASE
 
+# Folders of a home.
+POSTGRES_FOLDER, ARTIFACTS_FOLDER = "postgres", "artifacts"
+MLFLOW_FOLDER, COMPUTE_LOGS_FOLDER = "mlflow", "compute_logs"
 STACK_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
 STOPPED_FILE = "stack.stopped"
@@ -101,14 +104,14 @@ class Addresses:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` and every variable that the stack's processes, dagster.yaml and workspace.yaml read."""
-        defaults = {"CVN_MAX_CONCURRENT_RUNS": "2", "CVN_ARTIFACTS": str(self.home / "artifacts")}
+        defaults = {"CVN_MAX_CONCURRENT_RUNS": "2", "CVN_ARTIFACTS": str(self.home / ARTIFACTS_FOLDER)}
         return {
             **defaults,
             **base,
             "DAGSTER_HOME": str(self.home),
             "CVN_HOME": str(self.home),
             "CVN_RUNS_IN": "processes",
-            "CVN_COMPUTE_LOGS": str(self.home / "compute_logs"),
+            "CVN_COMPUTE_LOGS": str(self.home / COMPUTE_LOGS_FOLDER),
             "CVN_PG_HOST": self.database.host,
             "CVN_PG_PORT": str(self.database.port),
             "CVN_PG_USER": self.database.user_of(DAGSTER_ROLE),
@@ -143,7 +146,7 @@ def read_addresses(home: Path, environment: Mapping[str, str]) -> Addresses | No
     if content is None:
         return None
     given = None if content["database"]["has_roles"] else environment.get("CVN_PG_PASSWORD")
-    password = given or (home / "postgres" / "password").read_text().strip()
+    password = given or (home / POSTGRES_FOLDER / "password").read_text().strip()
     del content["urls"]
     content["database"] = Database(**content["database"], password=password)
     content["home"] = Path(content["home"])

@@ -8,8 +8,6 @@ from cvntrade_assets.local.addresses import Database
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEFAULT_HOME = ".cvntrade"
-# Folders of a home.
-POSTGRES_FOLDER, ARTIFACTS_FOLDER, MLFLOW_FOLDER = "postgres", "artifacts", "mlflow"
 DEFAULT_UI_PORT = 3000
 DEFAULT_MLFLOW_PORT = 5000
 

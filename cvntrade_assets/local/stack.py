@@ -25,7 +25,15 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from cvntrade_assets.local.addresses import Addresses, Database, only_stack_on
+from cvntrade_assets.local.addresses import (
+    ARTIFACTS_FOLDER,
+    COMPUTE_LOGS_FOLDER,
+    MLFLOW_FOLDER,
+    POSTGRES_FOLDER,
+    Addresses,
+    Database,
+    only_stack_on,
+)
 from cvntrade_assets.local.dagster_health import DagsterHealth
 from cvntrade_assets.local.options import PROJECT, StackOptions
 from cvntrade_assets.local.processes import Command, ProcessEndedError, StopRequested, Supervisor
@@ -176,14 +184,14 @@ class Stack:
         self.timings[phase] = round(time.monotonic() - self._began, 2)
 
     def _prepare_home(self) -> None:
-        for name in ("artifacts", "compute_logs", "mlflow"):
+        for name in (ARTIFACTS_FOLDER, COMPUTE_LOGS_FOLDER, MLFLOW_FOLDER):
             (self._options.home / name).mkdir(exist_ok=True)
         link = self._options.home / "dagster.yaml"
         link.unlink(missing_ok=True)
         link.symlink_to(PROJECT / "dagster.yaml")
 
     def _own_database(self) -> Database:
-        server = EmbeddedPostgres(self._options.home / "postgres", self._options.pg_bin)
+        server = EmbeddedPostgres(self._options.home / POSTGRES_FOLDER, self._options.pg_bin)
         self._own_server = self._exit.enter_context(server)
         return database_of(server)
 
@@ -222,7 +230,7 @@ class Stack:
             "server",
             *where,
             "--artifacts-destination",
-            str(self._options.home / "mlflow"),
+            str(self._options.home / MLFLOW_FOLDER),
         ]
 
     def _start(self, name: str, *arguments: str, background: bool = False) -> None:

@@ -5,14 +5,12 @@ loopback. The clock is the replay's, and so is what infrastructure says: nothing
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from correlation_records import by_delta, complete, gates, record
 from dagster._core.utils import make_new_run_id
 from dagster._daemon.types import DaemonHeartbeat
 from seeded_operations import insert
+from services import own_postgres
 
 from cvntrade_assets.automation.golden_signals import record as record_look
 from cvntrade_assets.operations.facts import InfraFacts
@@ -159,14 +158,12 @@ class Replay:
 
 
 @pytest.fixture
-def replay(monkeypatch: pytest.MonkeyPatch, receivers: tuple[WebReceiver, MailReceiver]) -> Iterator[Replay]:
+def replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receivers: tuple[WebReceiver, MailReceiver]
+) -> Iterator[Replay]:
     web, mail = receivers
-    folder = Path(tempfile.mkdtemp(prefix="cvntrade-week-"))
-    folder.chmod(0o755)
-    (folder / "dagster.yaml").symlink_to(Path(__file__).parents[2] / "dagster.yaml")
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        server = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
+    (tmp_path / "dagster.yaml").symlink_to(Path(__file__).parents[2] / "dagster.yaml")
+    with own_postgres("week") as server:
         variables = {
             "CVN_PG_HOST": "127.0.0.1",
             "CVN_PG_PORT": str(server.port),
@@ -174,8 +171,8 @@ def replay(monkeypatch: pytest.MonkeyPatch, receivers: tuple[WebReceiver, MailRe
             "CVN_PG_PASSWORD": server.password,
             "CVN_MAX_CONCURRENT_RUNS": "2",
             "CVN_RUNS_IN": "processes",
-            "CVN_COMPUTE_LOGS": str(folder),
-            "DAGSTER_HOME": str(folder),
+            "CVN_COMPUTE_LOGS": str(tmp_path),
+            "DAGSTER_HOME": str(tmp_path),
             "CVN_UI_URL": "http://127.0.0.1:3000",
         }
         for name, value in variables.items():

@@ -12,14 +12,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
 import psycopg2
+from polling import until
 
 from cvntrade_assets.commands.dagster_api import LOCATION, REPOSITORY, DagsterApi
 from cvntrade_assets.local.addresses import Addresses, read_addresses
@@ -70,24 +70,6 @@ mutation($params: ExecutionParams!) {
     ... on InvalidSubsetError { message }
   }
 }"""
-
-T = TypeVar("T")
-
-
-def until(what: str, found: Callable[[], T], seconds: float, pause: float = 0.1, alive: Callable[[], str] = str) -> T:
-    """Poll until `found` returns something true; fails with `what` after `seconds` without a sign of life.
-
-    A sign of life is that what `alive` tells has changed, which a slow machine may take its time for; without any the
-    seconds are all there is. The last that it told is in the message.
-    """
-    told, deadline = alive(), time.monotonic() + seconds
-    while not (value := found()):
-        if time.monotonic() > deadline:
-            before, told = told, alive()
-            assert told != before, f"not within {seconds:.0f} s: {what}\n{told}"
-            deadline = time.monotonic() + seconds
-        time.sleep(pause)
-    return value
 
 
 def as_options(settings: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import psycopg2
 import pytest
-from live.live_stack import ROOT, LiveStack, cells, clean_environment, until
+from live.live_stack import ROOT, LiveStack, cells, clean_environment
+from polling import until
 from services import QUICK
 
 from resources.code_version import code_version, read_connection_name

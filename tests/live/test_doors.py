@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from exchange_server import csv_of, zip_of
-from live.live_stack import LiveStack, as_options, cells, until
+from live.live_stack import LiveStack, as_options, cells
+from polling import until
 from services import QUICK
 
 from cvntrade_assets.commands.backfill import ENDED

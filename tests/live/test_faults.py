@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from live.live_stack import ASSETS, CRYPTO, LiveStack, as_options, processes_of, until
+from live.live_stack import ASSETS, CRYPTO, LiveStack, as_options, processes_of
+from polling import until
 from services import QUICK
 
 from resources.artifacts import MANIFEST, Artifact, Manifest

@@ -21,7 +21,8 @@ import httpx
 import psycopg2
 import pytest
 from live.leaking_assets import UNNAMED
-from live.live_stack import DATABASES, ROOT, LiveStack, as_options, processes_of, until
+from live.live_stack import DATABASES, ROOT, LiveStack, as_options, processes_of
+from polling import until
 from services import QUICK
 
 from cvntrade_assets.commands.backfill import ENDED

@@ -4,21 +4,19 @@ The stack reaches PostgreSQL through a door that the test shuts and opens. The r
 that records a version, with its files in place, so it cannot end as if nothing had been.
 """
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import httpx
 import pandas as pd
 import pytest
 from alert_receiver import WebReceiver
 from alert_rows import condition, find
-from live.live_stack import LiveStack, until
+from live.live_stack import LiveStack
 from live.test_faults import brake, run_held, whole_versions
-from services import QUICK
+from polling import until
+from services import QUICK, own_postgres
 from tcp_door import TcpDoor
 
 from cvntrade_assets.operations.taxonomy import Severity
@@ -36,13 +34,8 @@ WHAT = "an alert of the outage"
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that somebody else looks after."""
-    folder = Path(tempfile.mkdtemp(prefix="cvntrade-outage-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "postgres") as started:
-            yield started
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_postgres("outage") as started:
+        yield started
 
 
 def mlflow_answers(stack: LiveStack) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from live.live_stack import ASSETS, CRYPTO, ROOT, LiveStack, as_options, until
+from live.live_stack import ASSETS, CRYPTO, ROOT, LiveStack, as_options
+from polling import until
 from services import QUICK
 
 from resources.warehouse import Warehouse

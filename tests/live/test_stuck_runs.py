@@ -8,7 +8,8 @@ from contextlib import closing
 
 import pytest
 from live.hanging_stages import let_go
-from live.live_stack import ROOT, LiveStack, processes_of, until
+from live.live_stack import ROOT, LiveStack, processes_of
+from polling import until
 
 from resources.warehouse import Warehouse
 

@@ -4,28 +4,25 @@ With CVN_UPDATE_SCREENSHOTS=1 the pictures in docs/ are taken anew.
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from live.live_stack import ASSETS, CRYPTO, ROOT, LiveStack, as_options, until
+from live.live_stack import ASSETS, CRYPTO, ROOT, LiveStack, as_options
 from live.shared_discovery import FINE
-from selenium import webdriver
+from polling import until
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from benchmarks.browser import HEIGHT, WIDTH, BrowserError, open_browser
 from cvntrade_assets.definitions import build_defs
 
 pytestmark = pytest.mark.live
 
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-WIDTH, HEIGHT = 1600, 1000
 UPDATING = os.environ.get("CVN_UPDATE_SCREENSHOTS") == "1"
 PAGE_SECONDS = 60.0
 # From top to bottom with low nodes, the graph is compact enough for its names to be read.
@@ -65,36 +62,18 @@ DOCUMENTED = {
     "CVN_AS_OF": "2025-09-01",
     "CVN_DEFAULT_N_TRIALS": "10",
 }
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    f"--window-size={WIDTH},{HEIGHT}",
-)
-
 Finished = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+def browser() -> Iterator[WebDriver]:
     """A headless Chromium with a profile of its own."""
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        pytest.skip("needs Chromium and its driver: the Debian packages chromium and chromium-driver")
-    options = Options()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_browser())
+        except BrowserError as error:
+            pytest.skip(str(error))
+        yield opened
 
 
 @pytest.fixture(scope="module")

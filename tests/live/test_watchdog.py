@@ -1,11 +1,9 @@
 """Dagster's daemon is killed: the watchdog, a process of its own, tells a real receiver, and tells of its return."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -16,10 +14,12 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 from alert_receiver import WebReceiver
-from live.live_stack import ROOT, clean_environment, until
+from live.live_stack import ROOT, clean_environment
+from polling import until
+from services import own_postgres
 
 from resources.alerts import open_alerts
-from resources.embedded_postgres import EmbeddedPostgres, free_port
+from resources.embedded_postgres import free_port
 from resources.tables import GLOBAL_STATES
 from resources.warehouse import Warehouse
 
@@ -65,13 +65,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    # Not pytest's folder: only root may enter that one, and as root the server runs as somebody else.
-    home = Path(tempfile.mkdtemp(prefix="cvntrade-watchdog-"))
-    home.chmod(0o755)
+def place(tmp_path: Path) -> Iterator[Place]:
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        server = stack.enter_context(EmbeddedPostgres(home / "postgres"))
+        server = stack.enter_context(own_postgres("watchdog"))
         web = stack.enter_context(WebReceiver())
         warehouse = stack.enter_context(closing(Warehouse(server.dsn("cvntrade"))))
         warehouse.migrate()
@@ -80,22 +76,22 @@ def place() -> Iterator[Place]:
         state = {"computed_at": now, "since": now, "as_of": now, "state": "GREEN", "raw_state": "GREEN"}
         with warehouse.begin() as connection:
             connection.execute(sa.insert(GLOBAL_STATES), {**state, "reasons": [], "market": "simulated"})
-        (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
+        (tmp_path / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
         environment = clean_environment(
-            CVN_HOME=str(home),
-            DAGSTER_HOME=str(home),
+            CVN_HOME=str(tmp_path),
+            DAGSTER_HOME=str(tmp_path),
             CVN_PG_HOST="127.0.0.1",
             CVN_PG_PORT=str(server.port),
             CVN_PG_USER="cvntrade",
             CVN_PG_PASSWORD=server.password,
             CVN_WAREHOUSE_URL=server.dsn("cvntrade"),
-            CVN_COMPUTE_LOGS=str(home / "compute_logs"),
+            CVN_COMPUTE_LOGS=str(tmp_path / "compute_logs"),
             CVN_MAX_CONCURRENT_RUNS="1",
             CVN_RUNS_IN="processes",
             CVN_UI_URL=f"http://127.0.0.1:{free_port()}",
             CVN_ALERT_SMS_URL=web.url("/sms"),
         )
-        yield Place(home, warehouse, web, environment, stack)
+        yield Place(tmp_path, warehouse, web, environment, stack)
 
 
 def test_a_daemon_that_is_killed_is_noticed_and_told_and_so_is_its_return(place: Place) -> None:

@@ -1,10 +1,8 @@
 """A backup of a server that has worked, restored into a fresh one: everything is there, and it goes on from there."""
 
+import hashlib
 import json
-import os
 import shutil
-import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,23 +15,32 @@ import pytest
 import sqlalchemy as sa
 from artifact_shelves import TwoFilesCodec, provenance
 from dagster_on_postgres import open_instance, run_job
+from rich.console import Console
 from seeded_operations import seed
+from services import own_postgres
+from typer.testing import CliRunner
 
+from cvntrade_assets.cli import app
+from cvntrade_assets.commands.backup import print_backup
 from cvntrade_assets.local.addresses import Database
 from cvntrade_assets.local.stack import database_of
 from resources.artifacts import ArtifactStore
-from resources.backups import DATABASES, Backup, BackupError, Files, _copy_version, make_backup, read_backup
+from resources.backups import DATABASES, Backup, BackupError, Files, _copy_versions, make_backup, read_backup
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.migrating import revisions
-from resources.postgres_copies import session
 from resources.restoring import _swap, restore_backup
 from resources.roles import READ_ONLY_ROLE, ensure_read_only_role
 from resources.server_roles import APP_ROLE, DAGSTER_ROLE, MLFLOW_ROLE, OWNER_ROLE, PASSWORD_VARIABLES
+from resources.server_sessions import session
 from resources.warehouse import Warehouse
 
 NOW = pd.Timestamp("2026-03-01 12:00", tz="UTC")
 ASSET, CRYPTO = "labels", "BTCUSDC"
 READER = "canary-of-the-reader"
+# Cryptos whose only version is gone, or was spoilt.
+ALONE = {"XRPUSDC": "removed", "ADAUSDC": "spoilt"}
+BUCKET = "s3://elsewhere/artifacts"
+CHECKSUM_OF_X = hashlib.sha256(b"x").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Place:
 
     @property
     def files(self) -> Files:
-        return Files(str(self.folder / "artifacts"), self.folder / "mlflow")
+        return Files(str(self.folder / "artifacts"), str(self.folder / "mlflow"))
 
     @property
     def address(self) -> sa.URL:
@@ -69,30 +76,24 @@ class Place:
                 found += cursor.fetchall()
         return found
 
-    def change(self, *statements: str) -> None:
-        """Do what concerns the whole server."""
-        with session(self.address) as connection:
+    def change(self, *statements: str, database: str = "postgres") -> None:
+        """Do what concerns the whole server, or one of its databases."""
+        with session(self.address.set(database=database)) as connection:
             for statement in statements:
                 connection.execute(sa.text(statement))
 
-    def throw_away(self) -> None:
-        """End the server without a last checkpoint: its data goes."""
-        os.kill(self.server.pid, signal.SIGQUIT)
-
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="cvntrade-backup-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backup")
 
 
 @pytest.fixture(scope="module")
 def source(folder: Path) -> Iterator[Place]:
     """A server that has worked: rows in every table, Dagster's events, an MLflow run, artifacts."""
     home = folder / "source"
-    with EmbeddedPostgres(home / "postgres") as server:
+    home.mkdir()
+    with own_postgres("source") as server:
         place = Place(server, database_of(server), home)
         with closing(Warehouse(place.database.url("cvntrade"))) as administrator:
             administrator.migrate()
@@ -102,14 +103,27 @@ def source(folder: Path) -> Iterator[Place]:
             # Seeded rows name folders that were never there; a backup says so.
             for name in ("kept", "removed", "spoilt"):
                 place.store(warehouse).publish(ASSET, CRYPTO, provenance(name), f"the {name}", {}, "run-1")
-        shutil.rmtree(home / "artifacts" / ASSET / CRYPTO / provenance("removed").version)
-        (home / "artifacts" / ASSET / CRYPTO / provenance("spoilt").version / "first.txt").write_text("x")
+            for crypto, name in ALONE.items():
+                place.store(warehouse).publish(ASSET, crypto, provenance(name), f"the {name}", {}, "run-1")
+            _record_in_a_bucket(warehouse)
+        for crypto in (CRYPTO, "XRPUSDC"):
+            shutil.rmtree(home / "artifacts" / ASSET / crypto / provenance("removed").version)
+        for crypto in (CRYPTO, "ADAUSDC"):
+            (home / "artifacts" / ASSET / crypto / provenance("spoilt").version / "first.txt").write_text("x")
         (home / "dagster").mkdir()
         with open_instance(server, home / "dagster") as instance:
             run_job(instance, "chain", CRYPTO)
         _log_to_mlflow(place)
         yield place
-        place.throw_away()
+
+
+def _record_in_a_bucket(warehouse: Warehouse) -> None:
+    """A version from when artifacts were kept in a bucket."""
+    version = provenance("bucket").version
+    record = warehouse.find_artifact(ASSET, CRYPTO, provenance("kept").version)
+    assert record is not None
+    del record["published_at"]
+    warehouse.record_artifact(record | {"version": version, "location": f"{BUCKET}/{ASSET}/{CRYPTO}/{version}"})
 
 
 def _log_to_mlflow(place: Place) -> None:
@@ -147,7 +161,8 @@ FAULTS = ("rows", "objects")
 def attempts(made: Backup, folder: Path) -> Iterator[tuple[Place, dict[str, Refused]]]:
     """A fresh server that holds the backup, and how restoring into it failed before."""
     home = folder / "fresh"
-    with EmbeddedPostgres(home / "postgres") as server:
+    home.mkdir()
+    with own_postgres("fresh") as server:
         place = Place(server, database_of(server), home)
         refused = {fault: refuse(place, folder, fault) for fault in FAULTS}
         refused["places"] = refuse_places(place)
@@ -157,7 +172,6 @@ def attempts(made: Backup, folder: Path) -> Iterator[tuple[Place, dict[str, Refu
         address = place.address.set(database="cvntrade")
         assert restore_backup(folder / "backup", address, place.files, passwords, None, READER) == made
         yield place, refused
-        place.throw_away()
 
 
 def refuse(place: Place, folder: Path, fault: str) -> Refused:
@@ -200,11 +214,12 @@ def restored(attempts: tuple[Place, dict[str, Refused]]) -> Place:
 
 def test_a_backup_says_what_it_holds_and_holds_no_password(source: Place, made: Backup, folder: Path) -> None:
     assert tuple(made.databases) == DATABASES and made.revision == revisions()[-1]
-    assert made.roles == {**dict.fromkeys(PASSWORD_VARIABLES, True), READ_ONLY_ROLE: True}
-    assert made.versions == 1
+    assert made.versions == 1 and made.elsewhere == 1 and made.mlflow_files == 1
     assert f"{ASSET}/{CRYPTO}/{provenance('removed').version}" in made.absent
-    assert made.damaged == (f"{ASSET}/{CRYPTO}/{provenance('spoilt').version}",)
-    assert made.databases["cvntrade"].rows["artifact_versions"] == made.versions + len(made.absent) + 1
+    spoilt = provenance("spoilt").version
+    assert made.damaged == tuple(f"{ASSET}/{crypto}/{spoilt}" for crypto in ("ADAUSDC", CRYPTO))
+    others = len(made.absent) + len(made.damaged) + made.elsewhere
+    assert made.databases["cvntrade"].rows["artifact_versions"] == made.versions + others
     secrets = [source.database.password, *(source.database.password_of(role) for role in PASSWORD_VARIABLES), READER]
     for path in (path for path in (folder / "backup").rglob("*") if path.is_file()):
         assert not [secret for secret in secrets if secret.encode() in path.read_bytes()], path
@@ -226,7 +241,7 @@ def test_every_row_of_every_database_is_there(source: Place, restored: Place) ->
     # Restored rows name the folders where their files are now.
     moved = (
         "select asset, crypto, version, manifest_sha256, replace(location, '/fresh/', '/source/') "
-        f"from artifact_versions where asset = '{ASSET}' order by 3"
+        f"from artifact_versions where asset = '{ASSET}' order by 2, 3"
     )
     assert source.rows("cvntrade", moved) == restored.rows("cvntrade", moved)
 
@@ -290,7 +305,86 @@ def test_artifacts_verify_where_they_are_now_and_the_others_are_built_anew(resto
             assert found is not None and found.load() == f"the {name}"
 
 
+@pytest.mark.parametrize("crypto", ALONE)
+def test_the_only_version_that_a_crypto_had_is_built_anew_too(restored: Place, crypto: str) -> None:
+    version = provenance(ALONE[crypto])
+    with closing(restored.warehouse) as warehouse:
+        store = restored.store(warehouse)
+        assert store.find(ASSET, crypto, version.version) is None
+        store.publish(ASSET, crypto, version, "again", {}, "run-2")
+        found = store.find(ASSET, crypto, version.version)
+        assert found is not None and found.load() == "again"
+
+
+# what stays where it is
+
+
+def test_what_stands_in_a_bucket_stays_there_and_is_said(restored: Place, made: Backup, folder: Path) -> None:
+    version = provenance("bucket").version
+    with closing(restored.warehouse) as warehouse:
+        record = warehouse.find_artifact(ASSET, CRYPTO, version)
+    assert record is not None and record["location"] == f"{BUCKET}/{ASSET}/{CRYPTO}/{version}"
+    console = Console(record=True, width=200)
+    print_backup(made, folder / "backup", console)
+    said = console.export_text()
+    assert "1 versions stand in another store, and stay there" in said
+    assert "1 artifact versions of" in said and "1 files of MLflow's server" in said
+
+
+def test_what_a_deployment_keeps_elsewhere_is_said(
+    source: Place, made: Backup, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CVN_OWNER_URL", source.database.url("cvntrade"))
+    monkeypatch.setenv("CVN_ARTIFACTS", BUCKET)
+    monkeypatch.delenv("MLFLOW_ARTIFACTS_DESTINATION", raising=False)
+    done = CliRunner().invoke(app, ["backup", str(folder / "of-a-bucket")])
+    assert done.exit_code == 0, done.exception
+    rows = made.databases["cvntrade"].rows["artifact_versions"]
+    assert f"The artifacts stay in {BUCKET}: they are not part of this backup." in done.output
+    assert f"{rows - 1} versions stand in another store, and stay there" in done.output
+    assert "No file of MLflow's server is part of this backup" in done.output
+    kept = read_backup(folder / "of-a-bucket")
+    assert kept.elsewhere == rows - 1 and not kept.artifacts_copied and kept.mlflow_files == 0
+    assert not (folder / "of-a-bucket" / "mlflow").exists()
+
+
+def test_mlflows_files_are_not_left_out_without_a_word(source: Place, made: Backup, folder: Path) -> None:
+    nowhere = Files(str(folder / "nowhere"))
+    with pytest.raises(BackupError, match=r"1 files of MLflow's .* Set MLFLOW_ARTIFACTS_DESTINATION .* Nothing was"):
+        restore_backup(folder / "backup", source.address, nowhere)
+    with pytest.raises(BackupError, match=r"MLflow's server keeps its files in .*unmounted, which is not there"):
+        make_backup(source.address, Files(source.files.artifacts, str(folder / "unmounted")), folder / "without")
+    assert not list(folder.glob("*without*")) and not (folder / "nowhere").exists()
+
+
 # what is refused
+
+
+def test_rights_that_could_not_be_given_are_said_and_given_later(
+    source: Place, made: Backup, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A table for which no rights are declared.
+    source.change("create table undeclared (id int)", database="cvntrade")
+    try:
+        make_backup(source.address, source.files, folder / "undeclared")
+    finally:
+        source.change("drop table undeclared", database="cvntrade")
+    with own_postgres("rights") as server:
+        place = Place(server, database_of(server), folder / "rights")
+        files = Files(place.files.artifacts, "s3://bucket/mlflow")
+        said = r"is restored, counted and in its place, but .* `cvntrade migrate --roles` .*undeclared"
+        with pytest.raises(BackupError, match=said):
+            restore_backup(folder / "undeclared", place.address, files)
+        left = left_by(place, "")
+        assert left.databases == {*DATABASES, "cvntrade_scratch", "postgres", "template0", "template1"}
+        assert left.files == {"artifacts"}, "MLflow's are for somebody to bring to the bucket"
+        place.change("drop table undeclared", database="cvntrade")
+        monkeypatch.setenv("CVN_OWNER_URL", place.database.url("cvntrade"))
+        done = CliRunner().invoke(app, ["migrate", "--roles"])
+        assert done.exit_code == 0, done.exception
+        with closing(place.warehouse) as warehouse:
+            kept = place.store(warehouse).find(ASSET, CRYPTO, provenance("kept").version)
+            assert kept is not None and kept.load() == "the kept"
 
 
 def test_a_backup_is_never_written_over(source: Place, made: Backup, folder: Path) -> None:
@@ -301,7 +395,7 @@ def test_a_backup_is_never_written_over(source: Place, made: Backup, folder: Pat
 
 def test_a_server_that_is_not_empty_is_refused_and_left_alone(source: Place, made: Backup, folder: Path) -> None:
     before = source.rows("cvntrade", "select count(*) from artifact_versions")
-    elsewhere = Files(str(folder / "nowhere"))
+    elsewhere = Files(str(folder / "nowhere"), str(folder / "nowhere"))
     with pytest.raises(BackupError, match=r"database dagster .* is not empty: it has \d+ tables"):
         restore_backup(folder / "backup", source.address, elsewhere)
     assert source.rows("cvntrade", "select count(*) from artifact_versions") == before
@@ -360,7 +454,7 @@ def test_what_was_not_restored_as_it_was_leaves_nothing_behind(
     assert said in found.message
     assert found.databases == {*DATABASES, "cvntrade_scratch", "postgres", "template0", "template1"}
     assert found.tables == []
-    assert found.files == {"postgres"}
+    assert found.files == set()
 
 
 def test_a_store_that_is_not_there_is_no_backup_without_artifacts(source: Place, folder: Path) -> None:
@@ -370,13 +464,21 @@ def test_a_store_that_is_not_there_is_no_backup_without_artifacts(source: Place,
 
 
 @pytest.mark.parametrize(
-    "change", [{"asset": ".."}, {"crypto": "../.."}, {"manifest": {"files": {"../over": "x"}}}, {"version": ""}]
+    "change",
+    [{"asset": ".."}, {"crypto": "../.."}, {"version": ""}, {"manifest": {"files": {"../over": CHECKSUM_OF_X}}}],
 )
 def test_a_row_does_not_choose_which_files_are_written_over(tmp_path: Path, change: dict[str, object]) -> None:
     (tmp_path / "source").mkdir()
-    row = {"asset": "a", "crypto": "b", "version": "c", "location": str(tmp_path / "source"), "manifest_sha256": "x"}
-    assert not _copy_version({**row, "manifest": {"files": {}}, **change}, tmp_path / "backup")
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    for name in ("source/manifest.json", "over"):
+        (tmp_path / name).write_text("x")
+    place = {"asset": "a", "crypto": "b", "version": "c", "location": str(tmp_path / "source")}
+    row = {**place, "manifest_sha256": CHECKSUM_OF_X, "manifest": {"files": {}}}
+    assert _copy_versions([row], tmp_path / "whole") == (1, [], [])
+    before = set(tmp_path.rglob("*"))
+    copied, absent, damaged = _copy_versions([{**row, **change}], tmp_path / "backup")
+    assert (copied, absent, len(damaged)) == (0, [], 1)
+    written = set(tmp_path.rglob("*")) - before
+    assert not [path for path in written if path.is_file() or not path.is_relative_to(tmp_path / "backup")]
 
 
 def test_a_disk_that_is_full_leaves_nothing_behind(

@@ -28,7 +28,8 @@ from artifact_shelves import (
     provenance,
     publish,
 )
-from s3_server import SECRET, Fault, S3Door, S3Server, client, until
+from polling import until
+from s3_server import SECRET, Fault, S3Door, S3Server, client
 
 from resources import object_storage
 from resources.artifacts import MANIFEST, ArtifactError, ArtifactStore
@@ -96,7 +97,7 @@ def test_a_writer_killed_at_any_point_leaves_nothing_that_counts(shelf, point):
     assert shelf.find() is None
     assert shelf.visible() == ([provenance("1").version] if is_visible else [])
     assert len(shelf.hidden()) == left
-    until(lambda: locks(shelf) == 0, "PostgreSQL to notice that the writer is gone")
+    until("PostgreSQL notices that the writer is gone", lambda: locks(shelf) == 0)
 
     assert shelf.publish("left right").load() == "left right"
     assert load(shelf) == "left right"

@@ -1,22 +1,17 @@
 """`cvntrade migrate --roles` on an empty server, as an administrator who is no superuser, as hosted ones have."""
 
-import os
-import shutil
-import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from services import own_postgres
 from typer.testing import CliRunner
 
 from cvntrade_assets.cli import app
 from cvntrade_assets.commands.errors import CommandError
-from resources.embedded_postgres import DATABASES, EmbeddedPostgres
+from resources.embedded_postgres import DATABASES
 from resources.migrating import revisions
-from resources.postgres_copies import session
 from resources.role_tools import RoleError
 from resources.server_roles import (
     APP_ROLE,
@@ -26,6 +21,7 @@ from resources.server_roles import (
     WAREHOUSE_DATABASE,
     prepare_server,
 )
+from resources.server_sessions import session
 from resources.tables import METADATA
 from resources.warehouse import Warehouse
 
@@ -36,18 +32,11 @@ GIVEN = {variable: f"canary-of-{role}" for role, variable in PASSWORD_VARIABLES.
 @pytest.fixture(scope="module")
 def superuser() -> Iterator[sa.URL]:
     """A server with nothing on it but an administrator who may create roles and databases, and no more."""
-    folder = Path(tempfile.mkdtemp(prefix="cvntrade-empty-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "postgres") as server:
-            address = sa.make_url(server.dsn("postgres"))
-            change(address, *(f"drop database {name}" for name in DATABASES))
-            change(address, f"create role {ADMINISTRATOR} login createrole createdb password '{PASSWORD}'")
-            yield address
-            # Its data is thrown away: no last checkpoint.
-            os.kill(server.pid, signal.SIGQUIT)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_postgres("empty") as server:
+        address = sa.make_url(server.dsn("postgres"))
+        change(address, *(f"drop database {name}" for name in DATABASES))
+        change(address, f"create role {ADMINISTRATOR} login createrole createdb password '{PASSWORD}'")
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 """The exporter against a real PostgreSQL, scraped over HTTP: what it tells, and when it is silent."""
 
-import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from seeded_operations import MINUTE, REAL, SIMULATED, finding, seed, set_signal, set_state, watched
+from services import own_postgres
 
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
@@ -233,22 +232,14 @@ def test_dagsters_heartbeats_and_queue_are_told(postgres_server, instance: dg.Da
 @pytest.fixture
 def own_server() -> Iterator[tuple[EmbeddedPostgres, sa.URL]]:
     """A server of this test's own, with both databases."""
-    folder = Path(tempfile.mkdtemp(prefix="cvntrade-exporter-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "postgres") as server:
-            with closing(Warehouse(server.dsn("cvntrade"))) as warehouse:
-                warehouse.migrate()
-                seed(warehouse, now())
-            with sa.create_engine(server.dsn(DAGSTER_DATABASE)).begin() as connection:
-                connection.exec_driver_sql(DAGSTER_TABLES)
-                connection.engine.dispose()
-            yield server, sa.make_url(server.dsn("cvntrade"))
-            # Some tests have ended it already, and its data is thrown away.
-            if psutil.pid_exists(server.pid):
-                os.kill(server.pid, signal.SIGQUIT)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_postgres("exporter") as server:
+        with closing(Warehouse(server.dsn("cvntrade"))) as warehouse:
+            warehouse.migrate()
+            seed(warehouse, now())
+        with sa.create_engine(server.dsn(DAGSTER_DATABASE)).begin() as connection:
+            connection.exec_driver_sql(DAGSTER_TABLES)
+            connection.engine.dispose()
+        yield server, sa.make_url(server.dsn("cvntrade"))
 
 
 def test_a_server_that_goes_away_takes_its_numbers_with_it(own_server):

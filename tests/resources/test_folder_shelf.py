@@ -27,7 +27,7 @@ from artifact_shelves import (
     provenance,
     publish,
 )
-from s3_server import until
+from polling import until
 
 from resources.artifacts import ArtifactError, ArtifactStore
 from resources.codecs import FrameCodec
@@ -122,7 +122,7 @@ def test_a_live_writers_partial_folder_is_left_alone(shelf):
     go_on = FORK.Event()
     codec = TwoFilesCodec(lambda: go_on.wait(PATIENCE))
     child = in_child(lambda store: publish(store, shelf.asset, "slow one", "slow"), shelf, codec)
-    until(lambda: any((path / "first.txt").exists() for path in shelf.hidden()), "the writer's first file")
+    until("the writer's first file", lambda: any((path / "first.txt").exists() for path in shelf.hidden()))
     [partial] = shelf.hidden()
     shelf.publish("quick one", "quick")
     assert shelf.hidden() == [partial]

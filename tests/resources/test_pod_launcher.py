@@ -25,6 +25,7 @@ from dagster_on_postgres import empty_instance, open_instance
 from kubernetes.client import ApiException
 from kubernetes_api import NAMESPACE, Cluster, cluster, ended, waiting
 from pod_stages import everything, training
+from polling import until
 
 from cvntrade_assets.automation.alert_sources import alert_sources
 from cvntrade_assets.operations.diagnosis import diagnose
@@ -536,13 +537,24 @@ def test_to_end_a_run_is_to_delete_its_job_with_its_pod(instance: dg.DagsterInst
     assert instance.run_launcher.terminate(run.run_id) is False
 
 
-def test_a_stuck_run_is_ended_by_its_maximum_run_time(
+def test_a_run_that_is_ended_while_pods_are_looked_at_has_lost_none(
     instance: dg.DagsterInstance, kubernetes: Cluster, warehouse: Warehouse
+) -> None:
+    """Dagster's monitoring reads all runs first, and looks at their pods one after the other."""
+    run, _ = started(instance, kubernetes)
+    assert instance.run_launcher.terminate(run.run_id) is True
+    assert instance.run_launcher.check_run_worker_health(run).status is WorkerStatus.SUCCESS
+    assert faults(warehouse, run) == []
+
+
+def test_a_stuck_run_is_ended_by_its_maximum_run_time(
+    instance: dg.DagsterInstance, kubernetes: Cluster, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the sensor run_watch asks for it."""
     run, _ = started(instance, kubernetes)
     instance.add_run_tags(run.run_id, {"dagster/max_runtime": "1", "dagster/max_retries": "1"})
-    time.sleep(1.1)
+    later = time.time() + 2
+    monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: later)
     assert monitor(instance) == []
     assert now_of(instance, run).status is dg.DagsterRunStatus.FAILURE
     assert "maximum runtime" in failure(instance, run)
@@ -573,7 +585,10 @@ def test_an_interrupted_worker_ends_by_itself_and_says_so(instance: dg.DagsterIn
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     worker = subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
     try:
-        until(lambda: any("at work" in entry.user_message for entry in instance.all_logs(run.run_id)))
+        until(
+            "the stage is at work",
+            lambda: any("at work" in entry.user_message for entry in instance.all_logs(run.run_id)),
+        )
         instance.report_run_canceling(now_of(instance, run))
         worker.send_signal(signal.SIGTERM)
         # Kubernetes would wait for 45 s.
@@ -582,13 +597,6 @@ def test_an_interrupted_worker_ends_by_itself_and_says_so(instance: dg.DagsterIn
         worker.kill()
         worker.wait()
     assert now_of(instance, run).status is dg.DagsterRunStatus.CANCELED
-
-
-def until(what: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_faults_count_for_a_day_and_are_told_until_the_same_succeeds(

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from dagster._grpc.types import ExecuteRunArgs
 from dagster_on_postgres import empty_instance, open_instance
 from pod_stages import AT_WORK, fetching
+from polling import until
 
 from cvntrade_assets.settings import Settings, resolve
 from resources.embedded_postgres import EmbeddedPostgres
@@ -45,13 +45,6 @@ def worker(instance: dg.DagsterInstance, crypto: str, folder: Path) -> tuple[str
     return run.run_id, subprocess.Popen([sys.executable, "-m", *arguments], env=environment)
 
 
-def until(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def silent_seconds(instance: dg.DagsterInstance, run_id: str, later: float) -> float:
     """For how long the watch over runs would find a run silent, so many seconds from now."""
     record = instance.get_run_record_by_id(run_id)
@@ -72,19 +65,19 @@ def test_so_many_runs_ask_the_exchange_at_once_as_operators_say(instance: dg.Dag
             return len(list(tmp_path.glob("*.at-work")))
 
         # One has the only place, the other has asked for it.
-        until(lambda: storage.get_concurrency_info("exchange").pending_step_count == 1)
-        until(lambda: at_work() == 1)
+        until("one waits", lambda: storage.get_concurrency_info("exchange").pending_step_count == 1)
+        until("one is at work", lambda: at_work() == 1)
         assert storage.get_concurrency_info("exchange").active_slot_count == 1
         # The watch over runs would end the one that waits for being stuck.
         pending = storage.get_concurrency_info("exchange").pending_steps
         [waiting] = {each.run_id for each in pending if each.assigned_timestamp is None}
         [working] = set(runs) - {waiting}
-        until(lambda: silent_seconds(instance, waiting, 240) == 0)
+        until("the one that waits says so", lambda: silent_seconds(instance, waiting, 240) == 0)
         assert silent_seconds(instance, working, 240) > 200
         # It says every five minutes that it waits; then it is silent like any other.
         assert 700 < silent_seconds(instance, waiting, 1200) < 1000
         apply_pool_limits(instance, places(2))
-        until(lambda: at_work() == 2)
+        until("both are at work", lambda: at_work() == 2)
         (tmp_path / "go").touch()
         assert [process.wait(60) for process in runs.values()] == [0, 0]
     for run_id in runs:

@@ -1,16 +1,12 @@
 """The roles of a server on a real PostgreSQL: each does its work, and whatever else it tries is refused."""
 
-import os
-import shutil
-import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import psycopg2
 import pytest
 import sqlalchemy as sa
+from services import own_postgres
 
 from cvntrade_assets.local.addresses import Database
 from cvntrade_assets.local.stack import database_of
@@ -41,15 +37,8 @@ SERVER_TABLES = {name: right for name, right in RIGHTS.items() if name in METADA
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedPostgres]:
     """A server of this module alone: roles belong to servers."""
-    folder = Path(tempfile.mkdtemp(prefix="cvntrade-roles-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedPostgres(folder / "postgres") as server:
-            yield server
-            # Its data is thrown away: no last checkpoint.
-            os.kill(server.pid, signal.SIGQUIT)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_postgres("roles") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +312,8 @@ def test_what_others_ask_is_not_shown(database):
         other.cursor().execute("select 'hunter2'")
         for role, name in ((APP_ROLE, "cvntrade"), (DAGSTER_ROLE, "dagster"), (OWNER_ROLE, "cvntrade")):
             shown = run(database.url_as(role, name), "select query from pg_stat_activity where datname = 'mlflow'")
-            assert shown == [("<insufficient privilege>",)]
+            # Of several sessions when one has not quite ended, or autovacuum is there.
+            assert shown and set(shown) == {("<insufficient privilege>",)}
 
 
 def test_a_refusal_is_one_message_that_says_what_to_do(database):
