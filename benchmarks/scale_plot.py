@@ -6,7 +6,7 @@ from typing import Any
 
 from cvntrade_assets.learning.plot_look import DOTS_PER_INCH, INK, PAPER
 
-COLOURS = ("#1f6fb2", "#c9772b", "#2f8a5b", "#b3261e", "#6a4c93", "#7d8590", "#0f9aa8")
+COLOURS = ("#1f6fb2", "#c9772b", "#2f8a5b", "#b3261e", "#6a4c93", "#7d8590", "#0f9aa8", "#c2508f")
 Lines = Mapping[str, Sequence[float]]
 
 

@@ -223,7 +223,7 @@ def figures(levels: Sequence[Level]) -> list[Figure]:
         ("`cvntrade status`, s", lambda level: level["rest"]["status_seconds"]),
         ("`cvntrade plan`, s", lambda level: level["rest"]["plan_seconds"]),
         ("`cvntrade backfill`, s", lambda level: level["backfill"]["command_seconds"]),
-        ("what `backfill --wait` asks, ms", lambda level: level["rest"]["follow_ms"]),
+        ("what `backfill --wait` asks again and again, ms", lambda level: level["rest"]["follow_ms"]),
         *beats,
         *ticks,
         *sensors,

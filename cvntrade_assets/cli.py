@@ -143,7 +143,7 @@ def plan(
     resolved = connection.resolve_settings(request.settings, request.variants)
     print_warnings(resolved, console)
     chosen = resolve_selection(select) if select else None
-    plans = planner.plan(connection, chosen_cryptos(connection, request), chosen, resolved, force=force)
+    plans = planner.plan(connection, chosen_cryptos(connection, request), chosen, resolved, console, force=force)
     planner.print_plan(plans, console)
 
 

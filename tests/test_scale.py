@@ -166,7 +166,7 @@ def test_the_report_tells_every_level_what_bounds_it_and_the_plan(tmp_path: Path
     assert "was interrupted once" in " ".join(text.split())
     # A slot for 8 s of start-up and 8 s of run, two slots, against 2 s a crypto in the loop.
     assert "| 6 | 8.00 | 2.00 | 4.0 |" in text
-    assert "| what `backfill --wait` asks, ms | 240 | 1,000 | 2,000 | 1.00 | with the cryptos |" in text
+    assert "| what `backfill --wait` asks again and again, ms | 240 | 1,000 | 2,000 | 1.00 | with the cryptos |" in text
     # 2,000 a day, and twice a week as many: 2,571; a sensor of 0.01 s a crypto takes 20 s.
     assert "| runs a day | 2,571 |" in text
     assert "| a tick of golden_signals_watch | 20.0 s |" in text

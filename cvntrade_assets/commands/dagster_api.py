@@ -17,6 +17,9 @@ LOCATION = "cvntrade"
 REPOSITORY = "__repository__"
 RUN_ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 _POLL_SECONDS = 0.5
+_NOT_BEGUN = frozenset({"NOT_STARTED", "QUEUED"})
+# The webserver reads a run's whole history for its steps, about 12 ms a run.
+_RUNS_AT_ONCE = 200
 
 _LAUNCH = """
 mutation($params: LaunchBackfillParams!) {
@@ -64,7 +67,7 @@ query($id: String!, $tags: [ExecutionTag!]!) {
   runsOrError(filter: {tags: $tags}) {
     __typename
     ... on Runs {
-      results { runId status startTime endTime tags { key value } stepStats { stepKey status startTime endTime } }
+      results { runId status startTime endTime tags { key value } }
     }
     ... on PythonError { message }
   }
@@ -75,8 +78,17 @@ query($tags: [ExecutionTag!]!) {
   runsOrError(filter: {tags: $tags}) {
     __typename
     ... on Runs {
-      results { runId status startTime endTime tags { key value } stepStats { stepKey status startTime endTime } }
+      results { runId status startTime endTime tags { key value } }
     }
+    ... on PythonError { message }
+  }
+}"""
+
+_STEPS = """
+query($ids: [String!]!) {
+  runsOrError(filter: {runIds: $ids}) {
+    __typename
+    ... on Runs { results { runId stepStats { stepKey status } } }
     ... on PythonError { message }
   }
 }"""
@@ -172,6 +184,8 @@ class DagsterApi:
     def __init__(self, url: str) -> None:
         self.url = public_address(url)
         self._client = httpx.Client(base_url=url, timeout=60.0, trust_env=False)
+        # The steps of runs that have ended, which no answer changes any more.
+        self._ended: dict[str, list[Mapping[str, Any]]] = {}
 
     def launch_backfill(
         self,
@@ -266,15 +280,14 @@ class DagsterApi:
         found, runs = answer["partitionBackfillOrError"], answer["runsOrError"]
         if found["__typename"] != "PartitionBackfill" or runs["__typename"] != "Runs":
             raise CommandError(f"backfill {backfill_id} cannot be read: {_message(found)} {_message(runs)}")
-        return BackfillState(found["status"], (found["error"] or {}).get("message"), runs["results"])
+        return BackfillState(found["status"], (found["error"] or {}).get("message"), self._with_steps(runs["results"]))
 
     def tagged_runs(self, name: str, value: str) -> Sequence[Mapping[str, Any]]:
         """Every run with a tag, with its steps."""
         answer = self._ask(_RUNS, {"tags": [{"key": name, "value": value}]})["runsOrError"]
         if answer["__typename"] != "Runs":
             raise CommandError(f"the runs of {value} cannot be read: {_message(answer)}")
-        found: Sequence[Mapping[str, Any]] = answer["results"]
-        return found
+        return self._with_steps(answer["results"])
 
     def run_status(self, run_id: str) -> str:
         """A run's status, as Dagster names it."""
@@ -310,6 +323,18 @@ class DagsterApi:
         events = list(self._events(run_id))
         reasons = [text for event in events if (text := _failure(event))]
         return reasons or [text for event in events if (text := _run_failure(event))]
+
+    def _with_steps(self, runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The runs with their steps; of a run that has ended they are asked for once."""
+        steps: dict[str, list[Mapping[str, Any]]] = {run["runId"]: [] for run in runs} | self._ended
+        asked = [run["runId"] for run in runs if run["status"] not in _NOT_BEGUN and run["runId"] not in self._ended]
+        for start in range(0, len(asked), _RUNS_AT_ONCE):
+            answer = self._ask(_STEPS, {"ids": asked[start : start + _RUNS_AT_ONCE]})["runsOrError"]
+            if answer["__typename"] != "Runs":
+                raise CommandError(f"the steps of runs cannot be read: {_message(answer)}")
+            steps |= {run["runId"]: run["stepStats"] for run in answer["results"]}
+        self._ended |= {run["runId"]: steps[run["runId"]] for run in runs if run["status"] in RUN_ENDED}
+        return [{**run, "stepStats": steps[run["runId"]]} for run in runs]
 
     def _events(self, run_id: str) -> Iterator[Mapping[str, Any]]:
         after: str | None = None

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from asset_checks.contracts import BLOCKING_CHECKS
 from cvntrade_assets.commands.connection import Connection
+from cvntrade_assets.commands.progress import told_cryptos
 from cvntrade_assets.commands.selection import stage_keys
 from cvntrade_assets.definitions import defs
 from cvntrade_assets.market.candles import last_closed_open, timeframe_delta
@@ -33,6 +34,7 @@ def plan(
     cryptos: Sequence[str],
     chosen: set[str] | None,
     settings: Settings,
+    console: Console,
     *,
     force: bool,
 ) -> dict[str, list[Step]]:
@@ -43,16 +45,18 @@ def plan(
         cryptos: For which cryptos.
         chosen: Names of the selected assets; None for all.
         settings: What the runs would resolve.
+        console: Where a bar is drawn meanwhile.
         force: Recompute although nothing changed.
     """
     facts = [stage for stage in stage_facts(on_demand=chosen is not None) if chosen is None or stage.name in chosen]
     newest = {stage.name: _newest(stage, settings) for stage in facts if stage.source}
+    read = {name for stage in facts for name in (stage.name, *stage.inputs)}
     rollout = standing(connection.warehouse(), settings.variants, None)
     plans = {}
     with dg.DagsterInstance.get() as instance:
         gate, shelves = Gate(instance, BLOCKING_CHECKS), Shelves(connection.warehouse())
-        for crypto in cryptos:
-            current = _current(connection, gate, shelves, crypto)
+        for crypto in told_cryptos(cryptos, "What stands", console):
+            current = _current(connection, gate, shelves, crypto, read)
             if "training_set" in current:
                 pod_gib = connection.training_pod_gib(settings)
                 current["training_set"] = _judged(current["training_set"], settings, rollout, pod_gib)
@@ -97,9 +101,9 @@ def _newest(stage: StageFacts, settings: Settings) -> pd.Timestamp:
     return last_closed_open(settings.as_of, timeframe_delta(settings.text(name)))
 
 
-def _current(connection: Connection, gate: Gate, shelves: Shelves, crypto: str) -> dict[str, Current]:
+def _current(connection: Connection, gate: Gate, shelves: Shelves, crypto: str, read: set[str]) -> dict[str, Current]:
     found: dict[str, Current] = {}
-    for name in BLOCKING_CHECKS:
+    for name in read & BLOCKING_CHECKS.keys():
         try:
             version = gate.current_version(name, crypto)
         except GateClosedError:

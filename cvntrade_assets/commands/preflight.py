@@ -19,6 +19,7 @@ from cvntrade_assets.commands.backfill import Request, chosen_cryptos
 from cvntrade_assets.commands.connection import Connection
 from cvntrade_assets.commands.errors import CommandError
 from cvntrade_assets.commands.plan import stage_facts
+from cvntrade_assets.commands.progress import told_cryptos
 from cvntrade_assets.learning.training_rows import count_training_rows
 from cvntrade_assets.operations.estimates import RunSize, estimate_run
 from cvntrade_assets.operations.factors import FACTORS, FactorError
@@ -91,7 +92,7 @@ def run_preflight(
 ) -> int:
     """Judge, record and print; returns 0 only when nothing is blocked or unknown."""
     with dg.DagsterInstance.get() as instance:
-        return print_preflight(judge_cryptos(connection, instance, request, choices), console)
+        return print_preflight(judge_cryptos(connection, instance, request, choices, console), console)
 
 
 def judge_cryptos(
@@ -99,6 +100,7 @@ def judge_cryptos(
     instance: dg.DagsterInstance,
     request: Request,
     choices: Sequence[Mapping[str, str]],
+    console: Console,
 ) -> list[Preflight]:
     """A preflight per crypto and choice of variants; each is on record.
 
@@ -107,12 +109,13 @@ def judge_cryptos(
         instance: Its Dagster instance, whose records say which candles are current and sound.
         request: Which cryptos, and what the runs would set.
         choices: The variants of each run that is meant.
+        console: Where a bar is drawn meanwhile.
     """
     used = {key for stage in stage_facts() for key in stage.settings}
     cryptos, store = chosen_cryptos(connection, request), _store(connection)
     resolved = [_resolved(connection, request, variants) for variants in choices]
     judged = []
-    for crypto in cryptos:
+    for crypto in told_cryptos(cryptos, "Counting", console):
         candles = StoredCandles(crypto, store, Gate(instance, BLOCKING_CHECKS))
         for settings in resolved:
             began = time.perf_counter()

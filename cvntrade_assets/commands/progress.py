@@ -1,11 +1,11 @@
 """A progress bar per stage of a backfill, drawn from what the webserver says of its runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, track
 
 _DONE = frozenset({"SUCCESS", "FAILURE", "SKIPPED"})
 _POLL_SECONDS = 0.5
@@ -18,6 +18,11 @@ def pause_after(took: float) -> float:
     Hundreds of runs with their steps take it seconds to tell: whoever follows leaves it two thirds of its time.
     """
     return max(_POLL_SECONDS, _PATIENCE * took)
+
+
+def told_cryptos(cryptos: Sequence[str], what: str, console: Console) -> Iterable[str]:
+    """The cryptos one after the other, under a bar that goes when they are done; none where nobody looks."""
+    return track(cryptos, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 class StageProgress:

@@ -27,6 +27,8 @@ CRYPTO, UNBUILT = "BTCUSDC", "ETHUSDC"
 OFF = {"CVN_CUSUM_TRAINING_ENABLED": "0"}
 DISABLED = {"cusum_training_mode": "disabled"}
 
+SILENT = Console(quiet=True)
+
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory, warehouse_url: str, mlflow_store: Path) -> Iterator[Graph]:
@@ -58,7 +60,7 @@ def judge(graph: Graph, connection: Connection) -> Any:
         settings: Mapping[str, str] | None = None, variants: Mapping[str, str] | None = None, crypto: str = CRYPTO
     ) -> Preflight:
         request = Request(None, (crypto,), None, {**QUICK, **(settings or {})})
-        [found] = judge_cryptos(connection, graph.instance, request, [variants or {}])
+        [found] = judge_cryptos(connection, graph.instance, request, [variants or {}], SILENT)
         return found
 
     return one
@@ -194,7 +196,7 @@ def test_an_empty_slice_is_blocked_however_many_training_rows(judge: Any) -> Non
 
 def test_settings_that_a_run_would_refuse_are_blocked_for_every_crypto(graph: Graph, connection: Connection) -> None:
     request = Request("both", (), None, {**QUICK, "CVN_CUSUM_TRAINING_MODE": "enabled"})
-    judged = judge_cryptos(connection, graph.instance, request, [{}])
+    judged = judge_cryptos(connection, graph.instance, request, [{}], SILENT)
     assert [(each.crypto, each.verdict) for each in judged] == [(CRYPTO, Verdict.BLOCKED), (UNBUILT, Verdict.BLOCKED)]
     assert "CVN_CUSUM_TRAINING_MODE is retired" in of(judged[0], "settings_valid").message
     [row] = newest(graph)
@@ -208,7 +210,7 @@ def test_settings_that_a_run_would_refuse_are_blocked_for_every_crypto(graph: Gr
 def test_a_factor_alone_stands_for_each_of_its_variants(graph: Graph, connection: Connection) -> None:
     choices = variants_to_judge(["calibration", "cost"], {})
     assert len(choices) == len(FACTORS["calibration"].variants) + len(FACTORS["cost"].variants)
-    judged = judge_cryptos(connection, graph.instance, Request("both", (), None, QUICK), choices)
+    judged = judge_cryptos(connection, graph.instance, Request("both", (), None, QUICK), choices, SILENT)
     assert len(judged) == 2 * len(choices)
     assert {each.verdict for each in judged if each.crypto == CRYPTO} == {Verdict.PASSED}
     code, text = shown(judged)
@@ -246,7 +248,7 @@ def test_a_store_that_nobody_names_is_one_message(graph: Graph, warehouse_url: s
     monkeypatch.delenv("CVN_ARTIFACTS", raising=False)
     nowhere = Connection("http://127.0.0.1:1", {"CVN_WAREHOUSE_URL": warehouse_url})
     with pytest.raises(CommandError, match="CVN_ARTIFACTS is not set"):
-        judge_cryptos(nowhere, graph.instance, Request(None, (CRYPTO,), None, QUICK), [{}])
+        judge_cryptos(nowhere, graph.instance, Request(None, (CRYPTO,), None, QUICK), [{}], SILENT)
 
 
 def test_candles_are_read_once_for_all_variants(
@@ -261,7 +263,7 @@ def test_candles_are_read_once_for_all_variants(
 
     monkeypatch.setattr(pd, "read_parquet", counting)
     choices = variants_to_judge(["calibration"], {})
-    judge_cryptos(connection, graph.instance, Request(None, (CRYPTO,), None, QUICK), choices)
+    judge_cryptos(connection, graph.instance, Request(None, (CRYPTO,), None, QUICK), choices, SILENT)
     assert len(choices) > 3
     assert len(reads) == 1
 
