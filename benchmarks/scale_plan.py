@@ -32,12 +32,15 @@ def bounds(found: Mapping[str, Any]) -> str:
     runs, processors = together["runs"], used["processors"]
     spent = {name: seconds / runs for name, seconds in used["processor_seconds"].items()}
     everything = sum(spent.values())
+    # Beyond the first level the backfill holds runs with nothing to do.
+    idly = (runs - last["built"]["runs"]) * (last["built"]["run"]["median"] - last["again"]["run"]["median"])
+    slot = slot_seconds(last) - idly / runs
     rows = [
         ("the machine's processors", f"{short(everything)} processor seconds a run", _hourly(everything / processors)),
         (
             "two slots",
-            f"{short(slot_seconds(last))} s of a slot for a run that builds: start-up, run, and the wait for the next",
-            _hourly(slot_seconds(last) / SLOTS),
+            f"{short(slot)} s of a slot a run, whether it builds or not: start-up, run, and the wait for the next",
+            _hourly(slot / SLOTS),
         ),
         ("submitting, one backfill", f"{short(together['submit'] / runs)} s a run", _hourly(together["submit"] / runs)),
         ("the daemon, one process", f"{short(spent['daemon'])} processor seconds a run", _hourly(spent["daemon"])),

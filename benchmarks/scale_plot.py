@@ -14,7 +14,7 @@ def draw(cryptos: Sequence[int], panels: Sequence[tuple[str, str, Lines]], file:
     """Draw a panel for each (title, unit, lines by name) and write them as PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7), dpi=DOTS_PER_INCH, facecolor=PAPER, layout="constrained")
+    figure = Figure(figsize=(15, 7), dpi=DOTS_PER_INCH, facecolor=PAPER, layout="constrained")
     for axes, (title, unit, lines) in zip(figure.subplots(2, 3).flat, panels, strict=True):
         _panel(axes, cryptos, title, unit, lines)
     figure.savefig(file, format="png", metadata={"Software": None})
@@ -32,4 +32,4 @@ def _panel(axes: Any, cryptos: Sequence[int], title: str, unit: str, lines: Line
     axes.tick_params(labelsize=8, colors=INK)
     axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
-        axes.legend(fontsize=7.5, frameon=False, labelcolor=INK)
+        axes.legend(fontsize=7.5, frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0))
